@@ -1,0 +1,1 @@
+"""The HTTP side for operators and customers: metrics, health, recordings."""

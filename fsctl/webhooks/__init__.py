@@ -1,0 +1,1 @@
+"""Events of calls on their way to customers' servers: what they say, and how they get there."""

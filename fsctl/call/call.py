@@ -1,0 +1,169 @@
+"""One call: who it is, its leg, its variables, its controls, and the single way its state changes. Pure.
+
+The session makes it, the interpreter and the methods work on it, and nobody else writes to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from fsctl.call.control import Control, Controls
+from fsctl.call.events import Callback, CallStateChanged, ScriptWarning, UserEvent
+from fsctl.call.states import CALL, advance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fsctl.call.events import CallEvent, CallInfo
+    from fsctl.call.leg import Leg
+    from fsctl.call.services import Services
+    from fsctl.clock import Clock
+
+__all__ = ["Call"]
+
+
+class Call:
+    """What methods work with. ``vars`` are the script's variables; ``services`` what reaches beyond the call."""
+
+    def __init__(
+        self,
+        info: CallInfo,
+        leg: Leg,
+        *,
+        services: Services,
+        emit: Callable[[CallEvent], None],
+        envs: Mapping[str, Any],
+    ) -> None:
+        self.info = info
+        self.leg = leg
+        self.services = services
+        self.clock: Clock = services.clock
+        self.emit = emit
+        self.envs = envs
+        self.vars: dict[str, Any] = {}
+        self.controls = Controls()
+        self.state = ""
+        self.start_time = info.created_at
+        self.answer_time = 0.0
+        self.interactions = 0  # digits pressed and speech recognised so far
+        self.instruction: Any = None  # what runs now, for warnings and logs
+        self._cancel_limit: Callable[[], None] | None = None
+        self._scope: dict[str, Any] | None = None
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def to(self, state: str, **detail: Any) -> None:
+        """Reach ``state`` and tell the world; a state that was reached already is left alone."""
+        if state == self.state or (state == "ringing" and self.state == "answered"):
+            return
+        self.state = advance(CALL, self.state, state)
+        self._scope = None
+        now = self.clock.now()
+        if state == "answered":
+            self.answer_time = now
+        self.emit(
+            CallStateChanged(
+                self.info,
+                state,
+                now,
+                start_time=self.start_time,
+                answer_time=self.answer_time,
+                end_time=now if state == "ended" else 0.0,
+                **detail,
+            )
+        )
+
+    def scope(self) -> Mapping[str, Any]:
+        """The read-only ``call.*`` fields of scripts and fetch requests (reference: swml-calling 2.2)."""
+        if self._scope is None:
+            info = self.info
+            scope: dict[str, Any] = {
+                "call_id": info.call_id,
+                "node_id": info.node_id,
+                "segment_id": info.segment_id,
+                "call_state": self.state,
+                "direction": info.direction,
+                "type": info.type,
+                "from": info.from_,
+                "to": info.to,
+                "headers": list(info.headers),
+                "project_id": info.project_id,
+                "space_id": info.space_id,
+            }
+            if info.type == "phone":
+                scope["from_number"] = info.from_number
+                scope["to_number"] = info.to_number
+            if info.type == "sip" and info.sip_data is not None:
+                scope["sip_data"] = dict(info.sip_data)
+            if info.tag is not None:
+                scope["tag"] = info.tag
+            self._scope = scope
+        return self._scope
+
+    # -- what methods ask for ------------------------------------------------------------------------------------
+
+    def answer(self) -> None:
+        """Answer, unless that has happened. Raises CommandFailed, LegGone."""
+        if not self.leg.answered:
+            self.leg.answer()
+            if self.leg.answered:
+                self.to("answered")
+            if self._cancel_limit is None:
+                self.limit(self.services.max_duration)
+
+    def early_media(self) -> None:
+        """Let the party hear us without answering, unless it can already."""
+        if not self.leg.answered and self.state != "ringing":
+            self.leg.pre_answer()
+            self.to("ringing")
+
+    def limit(self, seconds: float) -> None:
+        """End the call ``seconds`` from now, in place of any earlier limit."""
+        if self._cancel_limit is not None:
+            self._cancel_limit()
+        timer = self.clock.later(seconds, self.leg.drop, "ALLOTTED_TIMEOUT")
+        self._cancel_limit = lambda: timer.kill(block=False)
+
+    def unlimit(self) -> None:
+        """Take the limit back: the call is over."""
+        if self._cancel_limit is not None:
+            self._cancel_limit()
+
+    def control(
+        self,
+        kind: str,
+        control_id: str | None = None,
+        *,
+        method: str,
+        status_url: str | None = None,
+        status_url_method: str = "POST",
+    ) -> Control:
+        """Open a control. Raises KeyError when one of this kind with this id is running."""
+        callback = Callback(status_url, status_url_method) if status_url else None
+        control = Control(self, kind, control_id or str(uuid4()), method=method, callback=callback)
+        self.controls.add(control)
+        return control
+
+    def warn(self, code: str, message: str, *, fatal: bool = False, instruction: Any = None) -> None:
+        """Tell the world what went wrong in the script, at the instruction that runs."""
+        instruction = instruction or self.instruction
+        where = getattr(instruction, "where", None)
+        self.emit(
+            ScriptWarning(
+                self.info,
+                code,
+                message,
+                self.clock.now(),
+                section=getattr(where, "section", "") or "",
+                index=getattr(where, "index", -1),
+                path=str(where) if where is not None else "",
+                line=getattr(where, "line", None),
+                method=getattr(getattr(instruction, "method", None), "name", ""),
+                fatal=fatal,
+            )
+        )
+
+    def user_event(self, event: Mapping[str, Any]) -> None:
+        """Hand the script's event to whoever listens."""
+        self.emit(UserEvent(self.info, event, self.clock.now()))

@@ -1,0 +1,48 @@
+"""Every state a call and its controls can be in, as one table. A move that is not in it is a bug and raises. Pure.
+
+Reference: webhooks, section 7. The empty state is "not started": a control announces nothing before its first fact.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CALL", "CONTROLS", "advance"]
+
+CALL: dict[str, frozenset[str]] = {
+    "": frozenset({"created"}),
+    "created": frozenset({"ringing", "answered", "ending", "ended"}),
+    "ringing": frozenset({"answered", "ending", "ended"}),
+    "answered": frozenset({"ending", "ended"}),
+    "ending": frozenset({"ended"}),
+    "ended": frozenset(),
+}
+
+CONTROLS: dict[str, dict[str, frozenset[str]]] = {
+    "play": {
+        "": frozenset({"playing", "finished", "error"}),
+        "playing": frozenset({"paused", "finished", "error"}),
+        "paused": frozenset({"playing", "finished", "error"}),
+        "finished": frozenset(),
+        "error": frozenset(),
+    },
+    "record": {
+        "": frozenset({"recording", "error"}),
+        "recording": frozenset({"paused", "finished", "no_input", "error"}),
+        "paused": frozenset({"recording", "finished", "no_input", "error"}),
+        "finished": frozenset(),
+        "no_input": frozenset(),
+        "error": frozenset(),
+    },
+    # A stream that never connects ends without having streamed, so that its control id is free again.
+    "stream": {
+        "": frozenset({"streaming", "finished"}),
+        "streaming": frozenset({"finished"}),
+        "finished": frozenset(),
+    },
+}
+
+
+def advance(table: dict[str, frozenset[str]], state: str, to: str) -> str:
+    """``to``, when ``table`` allows the move from ``state``. Raises ValueError when it does not."""
+    if to not in table[state]:
+        raise ValueError(f"no way from {state or 'not started'!r} to {to!r}")
+    return to

@@ -1,0 +1,60 @@
+"""Settings: a YAML file and ``FSCTL_SECTION_KEY`` variables in, one frozen, checked :class:`Config` out.
+
+``kinds`` knows how values are read, ``sections`` declares every setting once, ``reading`` finds the values and all
+that is wrong with them. The environment overrides the file, which overrides systemd's credentials.
+
+Not here: files, sockets or programs that settings name. Whether they exist is found out where they are used.
+"""
+
+from __future__ import annotations
+
+from fsctl.config.kinds import Address, Kind, Route, plain, shown
+from fsctl.config.reading import DEFAULT_PATH, ConfigProblems, Problem, load
+from fsctl.config.sections import (
+    Calls,
+    Config,
+    Documents,
+    EventSocket,
+    Http,
+    Log,
+    Media,
+    Network,
+    Project,
+    Recordings,
+    Script,
+    Setting,
+    Shutdown,
+    Streams,
+    Webhooks,
+    render_defaults,
+    settings,
+)
+
+__all__ = [
+    "DEFAULT_PATH",
+    "Address",
+    "Calls",
+    "Config",
+    "ConfigProblems",
+    "Documents",
+    "EventSocket",
+    "Http",
+    "Kind",
+    "Log",
+    "Media",
+    "Network",
+    "Problem",
+    "Project",
+    "Recordings",
+    "Route",
+    "Script",
+    "Setting",
+    "Shutdown",
+    "Streams",
+    "Webhooks",
+    "load",
+    "plain",
+    "render_defaults",
+    "settings",
+    "shown",
+]

@@ -1,0 +1,343 @@
+"""The leg behind an event socket: commands go down, facts come up, and a hangup ends every wait.
+
+Implements ``fsctl.call.leg.Leg`` on a ``Connection``. An application is known by the id we give it, which comes back
+as ``Application-UUID``; never by its name. Reference: freeswitch, 1.7, 1.8, 1.10.
+"""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import gevent
+import structlog
+from gevent.event import AsyncResult, Event
+from gevent.queue import Empty, SimpleQueue
+
+from fsctl.errors import CommandFailed, LegGone, ProtocolError
+from fsctl.esl.connection import Connection
+from fsctl.esl.protocol import encode, encode_execute
+from fsctl.freeswitch import commands, facts
+from fsctl.freeswitch.escape import application_argument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gevent import socket
+
+    from fsctl.clock import Clock
+    from fsctl.freeswitch.commands import Api, Application, Command
+    from fsctl.freeswitch.facts import Completed, Offered
+
+__all__ = ["EslLeg"]
+
+log = structlog.get_logger(__name__)
+
+F = TypeVar("F")
+
+# Prompts decide for themselves which digit ends what; left alone, FreeSWITCH would end every playback at a "*".
+_CHANNEL_DEFAULTS = {"playback_terminators": "none"}
+_SUBSCRIPTION = encode(commands.subscribe(facts.EVENTS, facts.CUSTOM_EVENTS))
+_CONNECT = encode(commands.connect())
+_RESUME = encode(commands.resume())
+_EXIT = encode(commands.exit_())
+
+_ANSWER_SECONDS = 60.0  # longer than any SIP transaction
+_GONE = object()
+
+_operations = itertools.count(1)
+
+
+class EslLeg:
+    """A channel FreeSWITCH handed us. ``open`` first; ``on_gone`` is called once when the party or the socket went."""
+
+    def __init__(
+        self, sock: socket.socket, *, clock: Clock, timeout: float, linger: int, on_gone: Callable[[str], None]
+    ) -> None:
+        self.uuid = ""
+        self.answered = False
+        self.gone = False
+        self.ended: facts.Ended | None = None
+        self.cause = ""
+        self.clock = clock
+        self._linger = linger
+        self._on_gone = on_gone
+        self._expands = True
+        self._finished = Event()  # the last event was seen, or the socket ended
+        self._operations: dict[str, AsyncResult] = {}
+        self._jobs: dict[str, AsyncResult] = {}
+        self._listeners: dict[type, list[Callable[[Any], None]]] = {}
+        self.goodbyes: set[_Facts | _Waiter] = set()  # who must hear that the leg is gone
+        self._connection = Connection(sock, on_event=self._event, on_end=self._end, timeout=timeout)
+
+    # -- start and end -------------------------------------------------------------------------------------------
+
+    def open(self, seconds: float) -> Offered:
+        """Take the call: learn who it is and hear of what happens to it. LegGone or ProtocolError when that fails."""
+        offer = facts.offered(self._connection.ask(_CONNECT, "connect", seconds).head)
+        if not offer.full_control:
+            raise ProtocolError("the dialplan's `socket` application lacks `full`: use `socket HOST:PORT async full`")
+        self.uuid = offer.uuid
+        self.answered = offer.answer_state == "answered"
+        self._expands = offer.expands
+        self._connection.tell(
+            (encode(commands.linger(self._linger)), "linger"),
+            (encode(commands.filter_("Unique-ID", offer.uuid)), "filter"),
+            (encode(commands.filter_("Job-Owner-UUID", offer.uuid)), "filter"),
+            (_SUBSCRIPTION, "events"),
+            (encode(commands.set_variables(offer.uuid, _CHANNEL_DEFAULTS).command), "uuid_setvar_multi"),
+        )
+        return offer
+
+    def give_back(self) -> None:
+        """Refuse the call so that its dialplan goes on with the action after `socket`."""
+        self._connection.ask(_CONNECT, "connect")
+        self._connection.ask(_RESUME, "resume")
+        self.close()
+
+    def hang_up(self, cause: str) -> None:
+        """Hang up, whatever runs. Does nothing on a leg that is gone."""
+        if self.gone:
+            return
+        try:
+            self._connection.api(commands.hang_up(self.uuid, cause))
+        except (CommandFailed, LegGone) as problem:
+            log.debug("hang_up_too_late", problem=str(problem))
+
+    def wait_ended(self, seconds: float) -> bool:
+        """Wait until FreeSWITCH has said its last word on the channel; False when it did not in time."""
+        return bool(self._finished.wait(seconds))
+
+    def close(self) -> None:
+        """Leave: FreeSWITCH frees the thread and the memory it holds for us."""
+        if self._connection.connected:
+            try:
+                self._connection.ask(_EXIT, "exit", 2.0)
+            except LegGone:
+                pass
+        self._connection.stop()
+
+    # -- down ----------------------------------------------------------------------------------------------------
+
+    def answer(self) -> None:
+        """Answer the call (see ``fsctl.call.leg``)."""
+        self.execute(commands.answer(), _ANSWER_SECONDS)
+
+    def pre_answer(self) -> None:
+        """Open early media (see ``fsctl.call.leg``)."""
+        self.execute(commands.pre_answer(), _ANSWER_SECONDS)
+
+    def drop(self, cause: str) -> None:
+        """Hang up without waiting (see ``fsctl.call.leg``)."""
+        self.tell(commands.hang_up(self.uuid, cause))
+
+    def execute(self, application: Application, seconds: float) -> Completed:
+        """Run an application to its end (see ``fsctl.call.leg``)."""
+        return self.finish(self.begin(application), seconds)
+
+    def begin(self, application: Application) -> Any:
+        """Queue an application (see ``fsctl.call.leg``)."""
+        self._check()
+        operation = f"fsctl-{next(_operations)}"
+        done = AsyncResult()
+        self._operations[operation] = done
+        frame = encode_execute(
+            self.uuid,
+            operation,
+            application.name,
+            application_argument(application.argument, expands=self._expands),
+        )
+        try:
+            reply = self._connection.ask(frame, application.name).text
+        except BaseException:
+            self._operations.pop(operation, None)
+            raise
+        if not reply.startswith("+OK"):
+            self._operations.pop(operation, None)
+            raise CommandFailed(application.name, reply)
+        return operation, application.name, done
+
+    def finish(self, operation: Any, seconds: float) -> Completed:
+        """Wait for an application's end (see ``fsctl.call.leg``)."""
+        identity, name, done = operation
+        try:
+            with gevent.Timeout(self.clock.real(seconds), False):
+                completed: Completed = done.get()
+                return completed
+        finally:
+            self._operations.pop(identity, None)
+        raise CommandFailed(name, f"did not end within {seconds:g} s")
+
+    def ask(self, api: Api) -> str:
+        """Run an API command (see ``fsctl.call.leg``)."""
+        self._check()
+        return self._connection.api(api)
+
+    def job(self, api: Api, seconds: float) -> str:
+        """Run an API command in FreeSWITCH's background (see ``fsctl.call.leg``)."""
+        self._check()
+        job = f"fsctl-{next(_operations)}"
+        done = AsyncResult()
+        self._jobs[job] = done
+        try:
+            reply = self._connection.ask(encode(api.background(job)), api.name).text
+            if not reply.startswith("+OK"):
+                raise CommandFailed(api.name, reply)
+            with gevent.Timeout(self.clock.real(seconds), False):
+                output: str = done.get()
+                if output.startswith(("-ERR", "-USAGE")):
+                    raise CommandFailed(api.name, output)
+                return output
+        finally:
+            self._jobs.pop(job, None)
+        raise CommandFailed(api.name, f"did not end within {seconds:g} s")
+
+    def tell(self, *apis: Api) -> None:
+        """Run API commands without waiting (see ``fsctl.call.leg``)."""
+        if not self.gone:
+            self._tell(*((encode(api.command), api.name) for api in apis))
+
+    def fire(self, command: Command) -> None:
+        """Send a command without waiting (see ``fsctl.call.leg``)."""
+        self._tell((encode(command), command.line.split(" ", 1)[0]))
+
+    def _tell(self, *frames: tuple[bytes, str]) -> None:
+        try:
+            self._connection.tell(*frames)
+        except LegGone:
+            log.debug("told_too_late", commands=[name for _, name in frames])
+
+    def _check(self) -> None:
+        if self.gone:
+            raise LegGone(self.cause)
+
+    # -- up ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def listen(self, *kinds: type) -> Iterator[_Facts]:
+        """Collect facts (see ``fsctl.call.leg``)."""
+        heard = _Facts(self)
+        for kind in kinds:
+            self._listeners.setdefault(kind, []).append(heard.put)
+        self.goodbyes.add(heard)
+        try:
+            yield heard
+        finally:
+            self.goodbyes.discard(heard)
+            for kind in kinds:
+                self._listeners[kind].remove(heard.put)
+
+    def react(self, kind: type[F], reaction: Callable[[F], None]) -> Callable[[], None]:
+        """Call a reaction with every fact (see ``fsctl.call.leg``)."""
+        reactions = self._listeners.setdefault(kind, [])
+        reactions.append(reaction)
+        return lambda: reactions.remove(reaction) if reaction in reactions else None
+
+    def waiter(self) -> _Waiter:
+        """A new waiter (see ``fsctl.call.leg``)."""
+        return _Waiter(self)
+
+    def _event(self, event: bytes) -> None:
+        fact = facts.read(event)
+        if fact is None:
+            return
+        kind = type(fact)
+        if kind is facts.Completed:
+            done = self._operations.get(fact.operation)  # type: ignore[union-attr]
+            if done is not None:
+                done.set(fact)
+            return
+        if kind is facts.JobDone:
+            done = self._jobs.get(fact.job)  # type: ignore[union-attr]
+            if done is not None:
+                done.set(fact.output)  # type: ignore[union-attr]
+            return
+        if kind is facts.Answered:
+            self.answered = True
+        for listener in list(self._listeners.get(kind, ())):
+            try:
+                listener(fact)
+            except Exception:  # one listener's fault must not cost the others the fact
+                log.exception("reaction_failed", fact=kind.__name__)
+        if kind is facts.HungUp:
+            self._leave(fact.cause)  # type: ignore[union-attr]
+        elif kind is facts.Ended:
+            self.ended = fact  # type: ignore[assignment]
+            self._leave(fact.cause)  # type: ignore[union-attr]
+            self._finished.set()
+
+    def _end(self) -> None:
+        self._leave("")
+        self._finished.set()
+
+    def _leave(self, cause: str) -> None:
+        """The party or the socket is gone: nobody may wait any longer."""
+        if self.gone:
+            return
+        self.gone = True
+        self.cause = cause
+        for done in (*self._operations.values(), *self._jobs.values()):
+            done.set_exception(LegGone(cause))
+        for listener in list(self.goodbyes):
+            listener.put(_GONE)
+        self._on_gone(cause)
+
+
+class _Facts:
+    """The facts heard while somebody listens; after the last one, LegGone."""
+
+    __slots__ = ("_leg", "_queue")
+
+    def __init__(self, leg: EslLeg) -> None:
+        self._leg = leg
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+
+    def put(self, fact: Any) -> None:
+        self._queue.put(fact)
+
+    def next(self, seconds: float | None = None) -> Any:
+        """The next fact, or None when ``seconds`` pass first."""
+        leg = self._leg
+        if leg.gone and self._queue.empty():
+            raise LegGone(leg.cause)
+        try:
+            fact = self._queue.get(timeout=leg.clock.real(seconds))
+        except Empty:
+            return None
+        if fact is _GONE:
+            raise LegGone(leg.cause)
+        return fact
+
+
+class _Waiter:
+    """Set by whoever has the news, and by the hangup."""
+
+    __slots__ = ("_event", "_leg", "_set")
+
+    def __init__(self, leg: EslLeg) -> None:
+        self._leg = leg
+        self._event = Event()
+        self._set = False
+
+    def set(self) -> None:
+        """Let everyone who waits go on."""
+        self._set = True
+        self._event.set()
+
+    def put(self, _: Any) -> None:
+        """The leg is gone."""
+        self._event.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """True when it was set, False when ``seconds`` passed first."""
+        leg = self._leg
+        if not self._set and not leg.gone:
+            leg.goodbyes.add(self)
+            try:
+                self._event.wait(leg.clock.real(seconds))
+            finally:
+                leg.goodbyes.discard(self)
+        if not self._set and leg.gone:
+            raise LegGone(leg.cause)
+        return self._set

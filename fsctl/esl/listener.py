@@ -1,0 +1,90 @@
+"""Accept calls from FreeSWITCH: as many as allowed, the rest answered so that their dialplan goes on.
+
+Accepting is gevent's ``StreamServer``; a call that comes while draining, or when the house is full, gets ``connect``
+and ``resume`` and is closed, so that FreeSWITCH runs the dialplan action after ``socket``. A connection that is just
+closed could be parked for ever. Reference: freeswitch, 1.2, 1.9.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gevent
+import structlog
+from gevent.pool import Pool
+from gevent.server import StreamServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gevent import socket
+
+__all__ = ["Listener"]
+
+log = structlog.get_logger(__name__)
+
+_REFUSALS_AT_ONCE = 256
+
+
+class Listener:
+    """``take(sock)`` runs a call to its end; ``refuse(sock, reason)`` turns one away. Both own the socket."""
+
+    def __init__(
+        self,
+        address: tuple[str, int] | socket.socket,
+        *,
+        take: Callable[[socket.socket], None],
+        refuse: Callable[[socket.socket, str], None],
+        max_calls: int,
+        backlog: int = 1024,
+    ) -> None:
+        self._take = take
+        self._refuse = refuse
+        self._calls = Pool(max_calls)
+        self._refusals = Pool(_REFUSALS_AT_ONCE)
+        self._draining = False
+        self._server = StreamServer(address, self._accept, backlog=backlog)
+
+    def start(self) -> None:
+        """Begin to accept. Raises OSError when the address cannot be had."""
+        self._server.start()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where we listen: host and port."""
+        host, port = self._server.address[:2]
+        return str(host), int(port)
+
+    @property
+    def accepting(self) -> bool:
+        """True while new calls are taken."""
+        return bool(self._server.started) and not self._draining
+
+    def drain(self) -> None:
+        """Take no more calls; those that come are turned away."""
+        self._draining = True
+
+    def wait_empty(self, seconds: float) -> bool:
+        """Wait for the calls to end; False when some are left after ``seconds``."""
+        return bool(self._calls.join(timeout=seconds))
+
+    def stop(self) -> None:
+        """Stop listening and end what is left."""
+        self._server.close()
+        self._calls.kill(timeout=5)
+        self._refusals.kill(timeout=1)
+
+    def _accept(self, sock: socket.socket, _address: object) -> None:
+        # StreamServer gives this a greenlet of its own, which becomes the call's.
+        reason = "draining" if self._draining else "capacity" if self._calls.full() else ""
+        pool, work = (self._refusals, lambda: self._refuse(sock, reason)) if reason else (self._calls, None)
+        if reason and pool.full():
+            log.error("refusals_overflow", at_once=_REFUSALS_AT_ONCE)
+            sock.close()
+            return
+        current = gevent.getcurrent()
+        pool.add(current)
+        if work is not None:
+            work()
+        else:
+            self._take(sock)

@@ -1,0 +1,130 @@
+"""play: sounds for the party, one after the other. Reference: swml-calling 3.3, webhooks 3.4.
+
+A sound that cannot be played is skipped with a warning; when none could, the control ends in ``error``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fsctl.errors import CommandFailed, FetchError, ScriptError
+from fsctl.freeswitch import commands
+from fsctl.media import rings, sounds, voices
+from fsctl.swml.method import method
+from fsctl.swml.parameters import Boolean, Number, Text, TextList, Url, parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsctl.call.call import Call
+    from fsctl.freeswitch.commands import Application
+
+__all__ = ["Voice", "play", "play_sound"]
+
+# Nobody waits longer for one sound; a call may last four hours by default.
+_LONGEST_SOUND = 14400.0
+# FreeSWITCH's own volume steps, in dB as its tables have them: what speech can be set to.
+_LEVELS = ((-4, -14.0), (-3, -8.0), (-2, -4.4), (-1, -1.9), (0, 0.0), (1, 2.3), (2, 7.2), (3, 10.4), (4, 12.7))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """``volume`` in dB; the ``say_`` parameters are for ``say:`` sounds."""
+
+    url: str | None = parameter(Text(), default=None)
+    urls: tuple[str, ...] | None = parameter(TextList(), default=None)
+    auto_answer: bool = parameter(Boolean(), default=True)
+    volume: float = parameter(Number(low=-40, high=40), default=0.0)
+    say_voice: str | None = parameter(Text(), default=None)
+    say_language: str | None = parameter(Text(), default=None)
+    say_gender: str | None = parameter(Text(), default=None)
+    status_url: str | None = parameter(Url(), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How ``say:`` sounds are spoken."""
+
+    name: str
+    language: str
+    gender: str
+
+    @classmethod
+    def chosen(cls, call: Call, name: str | None, language: str | None, gender: str | None) -> Voice:
+        """The instruction's wish, else the script's variables, else the language's defaults."""
+
+        def pick(wish: str | None, variable: str, default: str) -> str:
+            return wish or str(call.vars.get(variable) or default)
+
+        return cls(
+            pick(name, "say_voice", "Polly.Salli"),
+            pick(language, "say_language", "en-US"),
+            pick(gender, "say_gender", "female"),
+        )
+
+
+@method("play", Play, shorthand="url", one_of=(("url", "urls"),))
+def play(call: Call, params: Play) -> None:
+    """Play every sound in order and return when the last one ended."""
+    control = call.control("play", method="play", status_url=params.status_url)
+    control.abandon = lambda: control.to("finished")
+    if params.auto_answer:
+        call.answer()
+    else:
+        call.early_media()
+    voice = Voice.chosen(call, params.say_voice, params.say_language, params.say_gender)
+    heard = 0
+
+    def started() -> None:
+        if not control.state:
+            control.to("playing")
+
+    for text in params.urls if params.urls is not None else (params.url or "",):
+        try:
+            play_sound(call, text, voice=voice, volume=params.volume, started=started)
+            heard += 1
+        except (FetchError, CommandFailed, ScriptError) as problem:
+            call.warn("relay_script_method_execute_failed", f"play: {getattr(problem, 'message', problem)}")
+    control.to("finished" if heard else "error")
+
+
+def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: Callable[[], None]) -> None:
+    """Play one sound to its end; ``started`` is called when FreeSWITCH has taken it.
+
+    Raises ScriptError for what is no sound, FetchError for audio that cannot be had, CommandFailed when FreeSWITCH
+    cannot play it, LegGone.
+    """
+    sound = sounds.parse(text)
+    step, cut = 0, None
+    match sound:
+        case sounds.Audio(url):
+            application = commands.playback(str(call.services.files.local(url, volume)))
+        case sounds.Silence(seconds):
+            application = commands.silence(round(seconds * 1000))
+        case sounds.Ring():
+            application = commands.playback(rings.tone_stream(sound, volume))
+            cut = sound.seconds if sound.seconds is not None and rings.length(sound) > sound.seconds else None
+        case sounds.Speech(spoken):
+            application = _speech(call, spoken, voice)
+            step = min(_LEVELS, key=lambda level: abs(level[1] - volume))[0]
+    leg = call.leg
+    if step:
+        leg.ask(commands.write_level(leg.uuid, step))
+    try:
+        operation = leg.begin(application)
+        started()
+        timer = call.clock.later(cut, leg.tell, commands.break_playback(leg.uuid)) if cut is not None else None
+        response = leg.finish(operation, _LONGEST_SOUND).response
+        if timer is not None:
+            timer.kill(block=False)
+    finally:
+        if step:
+            leg.tell(commands.write_level_stop(leg.uuid))
+    if response in ("FILE NOT FOUND", "PLAYBACK ERROR"):
+        raise CommandFailed(application.name, f"FreeSWITCH could not play {text[:100]!r}: {response.lower()}")
+
+
+def _speech(call: Call, text: str, voice: Voice) -> Application:
+    choice = call.services.voices.choose(voice.name, voice.language, voice.gender)
+    return commands.speak(choice.engine, choice.voice, voices.spoken_text(text))

@@ -1,0 +1,209 @@
+"""stream, stop_stream: the call's audio to a WebSocket. Reference: swml-calling 3.8, 3.9, webhooks 3.9.
+
+This is direct mode: mod_audio_stream connects to the endpoint itself and sends binary L16 frames, one stream a call.
+What the module cannot do (a second stream, ``outbound_track``, G.711, OPUS) ends in ``stream_result: failed`` with a
+warning that says why. A stream has started when the module says *connected*, not when it says ``+OK``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fsctl.errors import CommandFailed, FetchError
+from fsctl.freeswitch import commands
+from fsctl.freeswitch.facts import StreamConnected, StreamDisconnected, StreamFailed
+from fsctl.swml.method import method
+from fsctl.swml.parameters import Object, Text, Url, parameter
+
+if TYPE_CHECKING:
+    from fsctl.call.call import Call
+    from fsctl.call.control import Control
+
+__all__ = ["stop_stream", "stream"]
+
+TRACKS = {
+    "inbound_track": "inbound_track",
+    "outbound_track": "outbound_track",
+    "both_tracks": "both_tracks",
+    "inbound": "inbound_track",
+    "outbound": "outbound_track",
+    "both": "both_tracks",
+}
+_MIXES = {"inbound_track": ("mono", ["inbound"]), "both_tracks": ("stereo", ["inbound", "outbound"])}
+_CODEC = re.compile(r"L16(?:@(\d+)h)?", re.IGNORECASE)
+_RATES = (8000, 16000, 24000)
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """``custom_parameters`` reach the endpoint in the first message; ``authorization_bearer_token`` in the handshake."""
+
+    url: str = parameter(Text(min_length=1))
+    control_id: str | None = parameter(Text(min_length=1, max_length=255), default=None)
+    name: str | None = parameter(Text(), default=None)
+    track: str = parameter(Text(choices=tuple(TRACKS)), default="inbound_track")
+    codec: str | None = parameter(Text(), default=None)
+    status_url: str | None = parameter(Url(), default=None)
+    status_url_method: str = parameter(Text(choices=("POST", "GET")), default="POST")
+    authorization_bearer_token: str | None = parameter(Text(min_length=1), default=None)
+    custom_parameters: Mapping[str, Any] = parameter(Object(values=Text()), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopStream:
+    """Without ``control_id``, the stream that was started last."""
+
+    control_id: str | None = parameter(Text(min_length=1), default=None)
+
+
+@method("stream", Stream, result="stream_result")
+def stream(call: Call, params: Stream) -> None:
+    """Start streaming; the script goes on once the endpoint has accepted the connection, or has not."""
+    call.vars.update(stream_result="failed", stream_control_id="")
+    mix, tracks = _mix(params.track)
+    rate = _rate(params.codec, call.services.streams.sample_rate)
+    token = params.authorization_bearer_token
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise CommandFailed("stream", "the bearer token holds characters that no HTTP header can carry")
+    try:
+        control = call.control(
+            "stream",
+            params.control_id,
+            method="stream",
+            status_url=params.status_url,
+            status_url_method=params.status_url_method,
+        )
+    except KeyError as taken:
+        raise CommandFailed("stream", f"the control id {taken.args[0][:80]!r} is already streaming") from None
+    control.detail["url"] = params.url
+    if params.name:
+        control.detail["name"] = params.name
+    try:
+        _check_url(call, params.url)
+        if len(call.controls.running("stream")) > 1:
+            raise CommandFailed("stream", "a second stream on a call needs streams.mode hub; the module has one")
+        call.answer()
+        _connect(call, control, params, mix, rate, _start_message(call, control, params, tracks, rate))
+    except (CommandFailed, FetchError) as problem:
+        control.to("finished")
+        raise CommandFailed("stream", getattr(problem, "reply", "") or str(problem)) from problem
+    except BaseException:
+        control.abandon = lambda: control.to("finished")
+        raise
+    call.vars.update(stream_result="success", stream_control_id=control.id)
+
+
+@method("stop_stream", StopStream, result="stop_stream_result")
+def stop_stream(call: Call, params: StopStream) -> None:
+    """Stop a stream; when this returns, the endpoint has been told."""
+    control_id = params.control_id or str(call.vars.get("stream_control_id") or "")
+    control = call.controls.find("stream", control_id)
+    if control is None or control.stop is None:
+        raise CommandFailed("stop_stream", f"no stream {control_id[:80]!r} is running on this call")
+    control.stop()
+    call.vars["stop_stream_result"] = "success"
+
+
+def _connect(call: Call, control: Control, params: Stream, mix: str, rate: int, message: str) -> None:
+    """Let the module connect, and wait for its word on how that went."""
+    leg = call.leg
+    settings = call.services.streams
+    variables = {
+        "STREAM_MESSAGE_DEFLATE": "true",  # the module's word for "do not compress"
+        "STREAM_HEART_BEAT": str(settings.heartbeat),
+        "STREAM_BUFFER_SIZE": str(settings.frame_ms),
+        "STREAM_SUPPRESS_LOG": "true",
+    }
+    if mix == "stereo":
+        variables["send_silence_when_idle"] = "-1"  # without it nothing at all is sent while the call is silent
+    leg.ask(commands.set_variables(leg.uuid, variables))
+    token = params.authorization_bearer_token
+    if token is not None:
+        headers = json.dumps({"Authorization": f"Bearer {token}"})
+        leg.ask(commands.set_variable(leg.uuid, "STREAM_EXTRA_HEADERS", headers))
+    try:
+        command = commands.stream_start(leg.uuid, params.url, mix, rate, message)
+    except ValueError as problem:
+        raise CommandFailed("stream", str(problem)) from problem
+    with leg.listen(StreamConnected, StreamFailed) as heard:
+        leg.ask(command)
+        fact = heard.next(settings.connect_timeout)
+    if token is not None:  # not into the call's detail record
+        leg.tell(commands.set_variable(leg.uuid, "STREAM_EXTRA_HEADERS", ""))
+    if not isinstance(fact, StreamConnected):
+        leg.tell(commands.stream_stop(leg.uuid))  # it may have stayed attached
+        raise CommandFailed(
+            "stream",
+            f"the endpoint could not be reached: {fact.problem} (code {fact.code})"
+            if fact is not None
+            else f"the endpoint did not accept the connection within {settings.connect_timeout:g} s",
+        )
+
+    def closed(_: StreamDisconnected) -> None:
+        leg.tell(commands.stream_stop(leg.uuid))  # a close by the far end leaves the module attached
+        control.to("finished")
+
+    def failed(_: StreamFailed) -> None:
+        control.to("finished")
+
+    control.stop = lambda: _stop(control)
+    control.abandon = lambda: control.to("finished")
+    control.to("streaming")
+    control.on_over(leg.react(StreamDisconnected, closed))
+    control.on_over(leg.react(StreamFailed, failed))
+
+
+def _stop(control: Control) -> None:
+    leg = control.call.leg
+    leg.job(commands.stream_stop(leg.uuid), _STOP_SECONDS)
+    if not control.over:
+        control.to("finished")
+
+
+def _check_url(call: Call, url: str) -> None:
+    """Refuse what may not be reached: plain text unless allowed, private addresses unless allowed."""
+    plain = url.lower().startswith("ws://")
+    if not plain and not url.lower().startswith("wss://"):
+        raise CommandFailed("stream", "the URL must begin with wss://")
+    if plain and not call.services.streams.allow_plaintext:
+        raise CommandFailed("stream", "ws:// is not encrypted; streams.allow_plaintext would allow it")
+    call.services.web.policy.check(url)
+
+
+def _mix(track: str) -> tuple[str, list[str]]:
+    mix = _MIXES.get(TRACKS[track])
+    if mix is None:
+        raise CommandFailed("stream", "mod_audio_stream cannot send outbound_track alone; streams.mode hub can")
+    return mix
+
+
+def _rate(codec: str | None, default: int) -> int:
+    if codec is None:
+        return default
+    found = _CODEC.fullmatch(codec.strip())
+    if found is None:
+        raise CommandFailed("stream", f"direct mode sends L16 only, not {codec[:20]!r}; streams.mode hub has others")
+    rate = int(found.group(1) or default)
+    if rate not in _RATES:
+        raise CommandFailed("stream", f"L16 at {rate} Hz is not offered; 8000, 16000 and 24000 are")
+    return rate
+
+
+def _start_message(call: Call, control: Control, params: Stream, tracks: list[str], rate: int) -> str:
+    """The first message, in the documented form, and in characters that survive FreeSWITCH's argument cleaning."""
+    start: dict[str, Any] = {
+        "streamSid": control.id,
+        "accountSid": call.info.project_id,
+        "callSid": call.info.call_id,
+        "tracks": tracks,
+        "mediaFormat": {"encoding": "audio/x-L16", "sampleRate": rate, "channels": len(tracks)},
+    }
+    if params.custom_parameters:
+        start["customParameters"] = dict(params.custom_parameters)
+    return json.dumps({"event": "start", "sequenceNumber": "1", "start": start}, separators=(",", ":"))

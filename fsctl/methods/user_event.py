@@ -1,0 +1,36 @@
+"""user_event: hand an event of the script's own to whoever listens. Reference: swml-calling 3.31.
+
+The vendor pushes it to its browser clients. Here it goes to ``webhooks.user_event_url`` and, as the CUSTOM event
+``fsctl::user_event`` with the JSON as its body, to everything that listens on this FreeSWITCH.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fsctl.freeswitch import commands
+from fsctl.swml.method import method
+from fsctl.swml.parameters import Object, parameter
+
+if TYPE_CHECKING:
+    from fsctl.call.call import Call
+
+__all__ = ["user_event"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserEvent:
+    """``event`` is any JSON object."""
+
+    event: Mapping[str, Any] = parameter(Object())
+
+
+@method("user_event", UserEvent)
+def user_event(call: Call, params: UserEvent) -> None:
+    """Tell everyone; nothing waits for them."""
+    call.user_event(params.event)
+    body = json.dumps(params.event)
+    call.leg.fire(commands.send_event("fsctl::user_event", {"Call-ID": call.info.call_id}, body))

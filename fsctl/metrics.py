@@ -1,0 +1,312 @@
+"""Every metric of the program: definitions, updates from events, live gauges, exposition.
+
+:class:`Metrics` is an observer of the bus; what is no event of a call is told through the ``observe_…`` methods. Label
+values come from closed sets only: a word outside its set counts as ``other``, so no customer, caller or document can
+make a new series. All series exist from the start, so that a first failure is an increase and not an appearance.
+
+Nothing else in the program names a metric. Names are ``fsctl_*`` with base units; how many of something live right now
+is read when somebody asks, never counted up and down.
+"""
+
+from __future__ import annotations
+
+import platform
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from fsctl import __version__
+from fsctl.call.events import (
+    CallRefused,
+    CallStateChanged,
+    ControlChanged,
+    DocumentFetched,
+    MethodFinished,
+    ScriptEnded,
+    ScriptWarning,
+)
+from fsctl.call.states import CONTROLS
+from fsctl.freeswitch.causes import END_REASONS
+from fsctl.webhooks.outbox import OUTCOMES
+from fsctl.webhooks.payloads import EVENT_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from prometheus_client.metrics import MetricWrapperBase
+    from prometheus_client.metrics_core import Metric
+
+    from fsctl.call.events import CallEvent
+
+__all__ = ["Metrics"]
+
+log = structlog.get_logger(__name__)
+
+OTHER: Final = "other"
+
+DIRECTIONS: Final = ("inbound", "outbound")
+REFUSALS: Final = ("capacity", "draining", "handshake", "no_document")
+SCRIPT_OUTCOMES: Final = ("finished", "error", "hangup", "stopped")
+METHOD_OUTCOMES: Final = ("ok", "failed", "error", "hangup")
+DOCUMENT_SOURCES: Final = ("url", "file", "inline", "fallback")
+FETCH_OUTCOMES: Final = (
+    *("ok", "invalid", "refused", "dns", "connect", "timeout", "tls", "status"),
+    *("redirect", "size", "address", "scheme", "malformed", "content", "missing"),
+)
+COMMAND_OUTCOMES: Final = ("ok", "failed")
+RECORDING_STATES: Final = ("finished", "no_input", "error")
+WARNING_CODES: Final = tuple(
+    f"relay_script_{code}"
+    for code in (
+        *("parse_error", "parse_internal_error", "version_invalid", "sections_missing", "main_section_missing"),
+        *("section_code_missing", "section_parameter_undefined", "element_undefined", "element_wrong_type"),
+        *("element_invalid_value", "element_duplicated", "method_missing_name", "method_undefined"),
+        *("method_parameter_missing", "method_parameter_invalid_value", "method_parameter_undefined"),
+        *("method_parameter_conflict", "method_no_matching_condition", "method_execute_failed", "js_eval_error"),
+        *("nested_too_deep", "too_many_transfers", "internal_error"),
+    )
+)
+
+# Methods whose time tells about a switch or a server; the others last as long as a sound, a recording or a caller.
+TIMED_METHODS: Final = ("answer", "execute", "hangup", "record_call", "request", "send_digits", "stream", "transfer")
+
+CALL_BUCKETS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
+REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+DELIVERY_BUCKETS: Final = (*REQUEST_BUCKETS, 60, 300, 3600)
+REACTION_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+
+class _Children(dict[Any, Any]):
+    """The children of a metric by their label values, all made at the start; unknown words go to ``other``.
+
+    Looked up by the value itself when there is one label, by a tuple when there are more.
+    """
+
+    def __init__(self, metric: MetricWrapperBase, *words: Iterable[str]) -> None:
+        self._known = [frozenset(known) for known in words]
+        closed = [(*dict.fromkeys(known), OTHER) for known in self._known]
+        for values in product(*map(sorted, closed)):
+            self[values if len(values) > 1 else values[0]] = metric.labels(*values)
+
+    def __missing__(self, values: Any) -> Any:
+        if len(self._known) == 1:
+            return self[OTHER]
+        return self[tuple(w if w in known else OTHER for w, known in zip(values, self._known, strict=True))]
+
+
+class Metrics:
+    """Counts what happens. ``methods`` are the names of the methods there are.
+
+    ``live`` is asked at every exposition: the number of ``calls``, of each kind of control (``play`` …), and what
+    ``LIVE`` lists; what it leaves out is 0.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, *, live: Callable[[], Mapping[str, int]], methods: Iterable[str] = ()
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody asked for
+        self._registry = registry
+        self._streaming: dict[str, set[str]] = {}
+        methods = frozenset(methods)
+
+        def counter(name: str, text: str, **labels: Iterable[str]) -> Any:
+            made = Counter(f"fsctl_{name}", text, tuple(labels), registry=registry)
+            return _Children(made, *labels.values()) if labels else made
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], **labels: Iterable[str]) -> Any:
+            made = Histogram(f"fsctl_{name}_seconds", text, tuple(labels), buckets=buckets, registry=registry)
+            return _Children(made, *labels.values()) if labels else made
+
+        self._calls_started = counter("calls_started", "Calls taken.", direction=DIRECTIONS)
+        self._calls_answered = counter("calls_answered", "Calls that were answered.")
+        self._calls_ended = counter("calls_ended", "Calls that ended, by why.", end_reason=END_REASONS)
+        self._calls_refused = counter("calls_refused", "Calls not taken, by why.", reason=REFUSALS)
+        self._call_duration = histogram("call_duration", "From a call's start to its end.", CALL_BUCKETS)
+        self._scripts_ended = counter("scripts_ended", "Scripts that ended, by how.", outcome=SCRIPT_OUTCOMES)
+        self._methods_run = counter(
+            "methods_run", "Instructions run, by method and outcome.", method=methods, outcome=METHOD_OUTCOMES
+        )
+        self._method_duration = histogram(
+            "method_duration", "How long a method took, for those that wait for no audio.", REQUEST_BUCKETS,
+            method=TIMED_METHODS,
+        )  # fmt: skip
+        self._warnings = counter("script_warnings", "Faults in scripts, by code.", code=WARNING_CODES)
+        self._documents = counter(
+            "documents_fetched", "Documents asked for, by where and what came.",
+            source=DOCUMENT_SOURCES, outcome=FETCH_OUTCOMES,
+        )  # fmt: skip
+        self._document_duration = histogram(
+            "document_fetch_duration", "From asking for a document to having it.", REQUEST_BUCKETS,
+            source=DOCUMENT_SOURCES,
+        )  # fmt: skip
+        self._webhooks = counter(
+            "webhooks", "Webhooks, by what became of them.", event_type=EVENT_TYPES, outcome=OUTCOMES
+        )
+        self._webhook_delivery = histogram(
+            "webhook_delivery", "From an event to its delivery, of delivered webhooks.", DELIVERY_BUCKETS
+        )
+        self._streams_started = counter("streams_started", "Streams that began to send audio.")
+        self._streams_finished = counter("streams_finished", "Streams that ended after they had sent audio.")
+        self._streams_failed = counter("streams_failed", "Streams that never connected.")
+        self._recordings = counter("recordings_ended", "Recordings, by how they ended.", state=RECORDING_STATES)
+        self._recording_bytes = counter("recording_bytes", "Size of the recordings that ended.")
+        self._recording_seconds = counter("recording_seconds", "Length of the recordings that ended.")
+        self._connections = counter("event_socket_connections", "Connections FreeSWITCH opened to us.")
+        self._commands = counter("event_socket_commands", "Commands sent to FreeSWITCH.", outcome=COMMAND_OUTCOMES)
+        self._protocol_errors = counter("event_socket_protocol_errors", "Connections ended for broken framing.")
+        self._reaction = histogram(
+            "reaction", "From a fact FreeSWITCH told to the next command on the wire.", REACTION_BUCKETS
+        )
+
+        build = Gauge("fsctl_build_info", "Always 1; what is running.", ("version", "python"), registry=registry)
+        build.labels(__version__, platform.python_version()).set(1)
+        ProcessCollector(registry=registry)
+        registry.register(_Live(live))
+
+        self._updates: dict[type, Callable[[Any], None]] = {
+            CallStateChanged: self._state_changed,
+            CallRefused: self._refused,
+            ControlChanged: self._control_changed,
+            ScriptEnded: self._script_ended,
+            ScriptWarning: self._warned,
+            MethodFinished: self._method_finished,
+            DocumentFetched: self._document_fetched,
+        }
+
+    def __call__(self, event: CallEvent) -> None:
+        """Count ``event``."""
+        if update := self._updates.get(type(event)):
+            update(event)
+
+    # -- what is no event of a call --
+
+    def observe_webhook(self, event_type: str, outcome: str, seconds: float) -> None:
+        """Count what became of a webhook, ``seconds`` after its event."""
+        self._webhooks[event_type, outcome].inc()
+        if outcome == "delivered":
+            self._webhook_delivery.observe(seconds)
+
+    def observe_reaction(self, seconds: float) -> None:
+        """Note the time from a fact to the next command on the wire."""
+        self._reaction.observe(seconds)
+
+    def observe_connection(self) -> None:
+        """Count an event socket connection that was accepted."""
+        self._connections.inc()
+
+    def observe_command(self, *, ok: bool) -> None:
+        """Count a command FreeSWITCH took, or refused."""
+        self._commands["ok" if ok else "failed"].inc()
+
+    def observe_protocol_error(self) -> None:
+        """Count a connection that ended for broken framing."""
+        self._protocol_errors.inc()
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Return everything in Prometheus's text format, and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    # -- events --
+
+    def _state_changed(self, event: CallStateChanged) -> None:
+        if event.state == "created":
+            self._calls_started[event.call.direction].inc()
+        elif event.state == "answered":
+            self._calls_answered.inc()
+        elif event.state == "ended":
+            self._calls_ended[event.end_reason].inc()
+            self._streaming.pop(event.call.call_id, None)
+            if event.start_time and event.end_time >= event.start_time:
+                self._call_duration.observe(event.end_time - event.start_time)
+
+    def _refused(self, event: CallRefused) -> None:
+        self._calls_refused[event.reason].inc()
+
+    def _control_changed(self, event: ControlChanged) -> None:
+        if event.kind == "stream":
+            self._stream_changed(event)
+        elif event.kind == "record" and event.state in RECORDING_STATES:
+            self._recordings[event.state].inc()
+            self._recording_bytes.inc(max(0, event.detail.get("size") or 0))
+            self._recording_seconds.inc(max(0, event.detail.get("duration") or 0))
+
+    def _stream_changed(self, event: ControlChanged) -> None:
+        """A stream that ends without having streamed never connected; it has no state of its own for that."""
+        streaming = self._streaming.setdefault(event.call.call_id, set())
+        if event.state == "streaming":
+            streaming.add(event.control_id)
+            self._streams_started.inc()
+        elif event.control_id in streaming:
+            streaming.discard(event.control_id)
+            self._streams_finished.inc()
+        else:
+            self._streams_failed.inc()
+        if not streaming:
+            del self._streaming[event.call.call_id]
+
+    def _script_ended(self, event: ScriptEnded) -> None:
+        self._scripts_ended[event.outcome].inc()
+
+    def _warned(self, event: ScriptWarning) -> None:
+        self._warnings[event.code].inc()
+
+    def _method_finished(self, event: MethodFinished) -> None:
+        self._methods_run[event.method, event.outcome].inc()
+        if event.method in TIMED_METHODS:
+            self._method_duration[event.method].observe(event.seconds)
+
+    def _document_fetched(self, event: DocumentFetched) -> None:
+        self._documents[event.source, event.outcome].inc()
+        self._document_duration[event.source].observe(event.seconds)
+
+
+LIVE: Final[Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str]]] = {
+    "calls": (GaugeMetricFamily, "fsctl_calls_live", "Calls right now."),
+    "webhook_backlog": (GaugeMetricFamily, "fsctl_webhook_backlog", "Webhooks neither delivered nor given up."),
+    "event_sockets": (GaugeMetricFamily, "fsctl_event_sockets_live", "Connections with FreeSWITCH right now."),
+    "evaluations": (CounterMetricFamily, "fsctl_javascript_evaluations", "Expressions that went to JavaScript."),
+    "kills": (CounterMetricFamily, "fsctl_javascript_kills", "JavaScript processes killed at the deadline."),
+    "deaths": (CounterMetricFamily, "fsctl_javascript_deaths", "JavaScript processes that ended unasked."),
+}
+
+
+class _Live:
+    """What is read when somebody asks: gauges, and counters that others keep."""
+
+    def __init__(self, live: Callable[[], Mapping[str, int]]) -> None:
+        self._live = live
+
+    def describe(self) -> Iterator[Metric]:
+        """Name the families without asking for their values."""
+        return self._families({})
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families; none when the count itself fails, so that the other metrics still come."""
+        try:
+            counts = self._live()
+        except Exception:
+            log.exception("live_counts_failed")
+            return
+        yield from self._families(counts)
+
+    def _families(self, counts: Mapping[str, int]) -> Iterator[Metric]:
+        for key, (family, name, text) in LIVE.items():
+            yield family(name, text, value=counts.get(key, 0))
+        controls = GaugeMetricFamily("fsctl_controls_live", "Things running on calls right now.", labels=("kind",))
+        for kind in CONTROLS:
+            controls.add_metric((kind,), counts.get(kind, 0))
+        unknown = (count for key, count in counts.items() if key not in LIVE and key not in CONTROLS)
+        controls.add_metric((OTHER,), sum(unknown))
+        yield controls

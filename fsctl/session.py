@@ -1,0 +1,306 @@
+"""One accepted call, from FreeSWITCH's first word to its last.
+
+Makes the call from what FreeSWITCH says of the channel, finds its document, runs it, and sees to it that the end comes
+once and complete: no waiter left, every control closed, one final state, the socket closed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import structlog
+
+from fsctl import log as logs
+from fsctl.call.call import Call
+from fsctl.call.events import CallInfo, CallRefused, MethodFinished, ScriptEnded
+from fsctl.errors import CommandFailed, FetchError, LegGone, ProtocolError, ScriptError
+from fsctl.esl.leg import EslLeg
+from fsctl.fetch import request_body
+from fsctl.freeswitch import causes, facts
+from fsctl.swml.interpreter import Interpreter
+from fsctl.swml.scope import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gevent import socket
+
+    from fsctl.call.calls import Calls
+    from fsctl.call.events import CallEvent
+    from fsctl.call.services import Services
+    from fsctl.config import Config
+    from fsctl.fetch import Documents
+    from fsctl.freeswitch.facts import Offered
+    from fsctl.swml.document import Document, Instruction
+    from fsctl.swml.expression import Evaluator
+    from fsctl.swml.interpreter import Limits
+    from fsctl.swml.method import Methods
+
+__all__ = ["House", "Session", "call_info"]
+
+log = structlog.get_logger(__name__)
+
+# What a caller hears of our own failures before the answer: 404 and 503, so that a carrier tries its next route.
+_NO_DOCUMENT = "NO_ROUTE_DESTINATION"
+_FAILED = "NORMAL_TEMPORARY_FAILURE"
+_DONE = "NORMAL_CLEARING"
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every call of this process shares."""
+
+    config: Config
+    calls: Calls
+    services: Services
+    documents: Documents
+    methods: Methods
+    limits: Limits
+    evaluate: Evaluator
+    emit: Callable[[CallEvent], None]
+
+
+class Session:
+    """Runs one call; lives in that call's greenlet."""
+
+    def __init__(self, house: House, sock: socket.socket) -> None:
+        self._house = house
+        self._clock = house.services.clock
+        settings = house.config.event_socket
+        self._script: gevent.Greenlet | None = None  # the greenlet to unwind when the party hangs up
+        self._leg = EslLeg(
+            sock,
+            clock=self._clock,
+            timeout=settings.command_timeout,
+            linger=settings.linger,
+            on_gone=self._gone,
+        )
+
+    def refuse(self, reason: str) -> None:
+        """Turn the call away: FreeSWITCH goes on with the dialplan action after `socket`."""
+        self._house.emit(CallRefused(reason, self._clock.now()))
+        log.warning("call_refused", reason=reason)
+        try:
+            self._leg.give_back()
+        except LegGone:
+            self._leg.close()
+
+    def run(self) -> None:
+        """Take the call and stay with it to its end."""
+        try:
+            offer = self._leg.open(self._house.config.event_socket.connect_timeout)
+        except (LegGone, ProtocolError) as problem:
+            self._house.emit(CallRefused("handshake", self._clock.now()))
+            log.error("handshake_failed", problem=str(problem) or "FreeSWITCH closed the connection")
+            self._leg.close()
+            return
+        call = Call(
+            call_info(offer, self._house.config, self._clock.now()),
+            self._leg,
+            services=self._house.services,
+            emit=self._house.emit,
+            envs=self._house.config.documents.envs,
+        )
+        logs.bind(call_id=call.info.call_id)
+        self._house.calls.add(call)
+        try:
+            self._begin(call)
+            self._converse(call, offer)
+        finally:
+            self._finish(call)
+            self._house.calls.remove(call)
+
+    # -- the middle ----------------------------------------------------------------------------------------------
+
+    def _begin(self, call: Call) -> None:
+        leg = self._leg
+        call.to("created")
+        if leg.answered:
+            call.to("answered")
+            call.limit(call.services.max_duration)
+        leg.react(facts.Ringing, lambda _: call.to("ringing") if call.state == "created" else None)
+        leg.react(facts.Answered, lambda _: call.to("answered"))
+
+        def pressed(_: facts.Digit) -> None:
+            call.interactions += 1
+
+        leg.react(facts.Digit, pressed)
+
+    def _converse(self, call: Call, offer: Offered) -> None:
+        """Find the document and run it; whatever happens, say how it ended and hang up."""
+        outcome, cause = "error", _FAILED
+        progress = _Progress(call)
+        self._script = gevent.getcurrent()
+        try:
+            if self._leg.gone:
+                raise LegGone
+            source = offer.swml_url or self._house.config.documents.choose(offer.destination_number)
+            log.info("call_started", sender=call.info.from_, to=call.info.to, document=_shown(source))
+            if not source:
+                cause = _NO_DOCUMENT
+                self._house.emit(CallRefused("no_document", self._clock.now()))
+                log.error(
+                    "no_document",
+                    number=offer.destination_number,
+                    hint="set swml_url in the dialplan, or documents.routes or documents.default",
+                )
+                return
+            document = self._load(call, source, {}, first=True)
+            self._interpret(call, document, progress)
+            outcome, cause = "finished", _DONE
+        except LegGone:
+            outcome = "hangup"
+        except ScriptError as error:
+            call.warn(error.code, error.message, fatal=True, where=error.where)
+        except FetchError as error:
+            call.warn("relay_script_method_execute_failed", f"no document: {error}", fatal=True)
+        except Exception:  # a bug of ours ends this call, and no other
+            log.exception("call_failed")
+            call.warn("relay_script_internal_error", "fsctl failed; its log says how", fatal=True)
+        finally:
+            self._script = None
+            self._house.emit(ScriptEnded(call.info, outcome, progress.steps, self._clock.now(), dict(call.vars)))
+            if not self._leg.gone:
+                call.to("ending")
+                self._leg.hang_up(cause)
+
+    def _interpret(self, call: Call, document: Document, progress: _Progress) -> None:
+        scope = Scope(call.scope, call.vars, call.envs, {}, self._house.evaluate)
+        Interpreter(
+            document,
+            self._house.methods,
+            call,
+            scope=scope,
+            load=lambda dest, params, _kind: self._load(call, dest, params, first=False),
+            limits=self._house.limits,
+            observer=progress,
+        ).run()
+
+    def _load(self, call: Call, source: str, params: Mapping[str, Any], *, first: bool) -> Document:
+        return self._house.documents.load(
+            source,
+            payload=lambda: request_body(call.scope(), call.vars, call.envs, params),
+            call=call.info,
+            emit=self._house.emit,
+            fallback=self._house.config.documents.fallback if first else "",
+        )
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _gone(self, cause: str) -> None:
+        """Called by the leg's reader the moment the party or the socket is gone."""
+        script = self._script
+        if script is not None:
+            gevent.get_hub().loop.run_callback(self._unwind, script, cause)
+
+    def _unwind(self, script: gevent.Greenlet, cause: str) -> None:
+        # Runs in the hub, so the script is waiting somewhere; unless it ended in the meantime, that wait ends now.
+        if self._script is script:
+            script.throw(LegGone(cause))
+
+    def _finish(self, call: Call) -> None:
+        """Wait for FreeSWITCH's last word, close what is open, tell the end, and leave."""
+        leg = self._leg
+        call.unlimit()
+        if not leg.wait_ended(self._house.config.event_socket.linger):
+            log.warning("no_last_word", hint="FreeSWITCH did not report the end of the channel in time")
+        for control in call.controls.running():
+            if control.abandon is not None:
+                control.abandon()
+        ended = leg.ended or facts.Ended(leg.cause, "", None)
+        answered = bool(call.answer_time)
+        direction = call.info.direction
+        reason = causes.end_reason(
+            ended.cause, direction=direction, answered=answered, disposition=ended.disposition
+        )
+        call.to(
+            "ended",
+            end_reason=reason,
+            end_source=causes.end_source(ended.disposition, direction=direction),
+            cause=ended.cause or None,
+            audio_in_mos=ended.mos,
+        )
+        leg.close()
+        log.info(
+            "call_ended",
+            reason=reason,
+            cause=ended.cause or "unknown",
+            seconds=round(self._clock.now() - call.start_time, 3),
+        )
+
+
+class _Progress:
+    """Watches the interpreter for one call: what runs now, how it ended, how long it took."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._started = 0.0
+        self.steps = 0
+
+    def starting(self, instruction: Instruction) -> None:
+        """An instruction begins."""
+        self._call.instruction = instruction
+        self.steps += 1
+        self._started = monotonic()
+
+    def finished(self, instruction: Instruction, outcome: str, problem: Exception | None) -> None:
+        """An instruction ended."""
+        call = self._call
+        where = instruction.where
+        if isinstance(problem, CommandFailed):
+            call.warn("relay_script_method_execute_failed", str(problem), instruction=instruction)
+        call.emit(
+            MethodFinished(
+                call.info,
+                instruction.method.name,
+                where.section,
+                str(where),
+                outcome,
+                monotonic() - self._started,
+                call.clock.now(),
+            )
+        )
+
+    def warning(self, code: str, message: str, instruction: Instruction) -> None:
+        """An instruction went wrong without ending the script."""
+        self._call.warn(code, message, instruction=instruction)
+
+
+def _shown(source: str) -> str:
+    """A document's name without its credentials."""
+    from fsctl.web import strip_credentials  # noqa: PLC0415
+
+    return strip_credentials(source) if "://" in source else source
+
+
+def call_info(offer: Offered, config: Config, now: float) -> CallInfo:
+    """Who the call is (reference: swml-calling 2.2, 6.3)."""
+    call_type = offer.call_type
+    if call_type not in ("sip", "phone", "webrtc"):
+        if offer.transport in ("ws", "wss") or offer.profile.startswith("verto"):
+            call_type = "webrtc"
+        elif {offer.gateway, offer.profile} & set(config.calls.phone_gateways):
+            call_type = "phone"
+        else:
+            call_type = "sip"
+    phone = call_type == "phone"
+    return CallInfo(
+        call_id=offer.uuid,
+        node_id=config.project.node_id or offer.node,
+        segment_id=offer.uuid,
+        direction=offer.direction,
+        type=call_type,
+        from_=offer.caller_number if phone else offer.from_uri or offer.caller_number,
+        to=offer.destination_number if phone else offer.to_uri or offer.destination_number,
+        from_number=offer.caller_number,
+        to_number=offer.destination_number,
+        project_id=config.project.project_id,
+        space_id=config.project.space_id,
+        session_id=offer.uuid,
+        headers=offer.headers,
+        sip_data=offer.sip_data if call_type == "sip" else None,
+        created_at=now,
+    )

@@ -1,0 +1,272 @@
+"""Events of a call in the form customers' servers get them (webhooks.md, sections 1 to 3).
+
+Two tables say everything: ``ENVELOPED`` which event of ours is which ``event_type``, ``CONTROLS`` what a kind of
+control shows. A kind that is in neither is sent as ``calling.call.<kind>`` with its state and its whole detail, so a
+new method needs no line here unless its page leaves something out or adds something.
+
+Pure. Where an event goes, and whether anybody wants it, is the sender's business.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from urllib.parse import quote, urlencode
+
+from fsctl.call.events import CallStateChanged, ControlChanged, ScriptWarning, UserEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsctl.call.events import CallEvent, CallInfo
+
+__all__ = [
+    "CONTROLS",
+    "END_REASONS",
+    "EVENT_TYPES",
+    "Shape",
+    "Surface",
+    "event_type",
+    "payload",
+    "query",
+    "serialise",
+    "with_query",
+]
+
+Surface: TypeAlias = Literal["rest", "swml"]
+Json: TypeAlias = dict[str, Any]
+
+END_REASONS: Final[Mapping[Surface, Mapping[str, str]]] = {
+    "rest": {
+        "hangup": "hangup",
+        "cancel": "cancel",
+        "busy": "busy",
+        "no_answer": "noAnswer",
+        "declined": "decline",
+        "error": "error",
+        "abandoned": "abandoned",
+        "max_duration": "max_duration",
+        "not_found": "not_found",
+    },
+    # The page of ``connect`` knows these six and nothing else.
+    "swml": {word: word for word in ("hangup", "cancel", "busy", "no_answer", "declined", "error")},
+}
+
+
+# -- what a kind of control shows -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a kind of control is told: its ``event_type``, the optional call fields it carries, and its own fields."""
+
+    event_type: str
+    call_fields: tuple[str, ...] = ()
+    detail: Callable[[ControlChanged], Json] = lambda event: dict(event.detail)
+
+
+# The fields a recording shows in each state, in the flat form of the ``record`` page.
+_RECORD: Final[Mapping[str, tuple[str, ...]]] = {
+    "recording": ("recording_id",),
+    "paused": ("recording_id", "pause_behavior"),
+    "no_input": ("duration", "size", "recording_id", "start_time", "end_time"),
+    "finished": ("url", "duration", "size", "recording_id", "start_time", "end_time", "first_frame_time"),
+    "error": ("recording_id", "start_time", "end_time"),
+}
+_RECORD_NESTED: Final = ("url", "duration", "size", "format")
+_RECORD_AUDIO: Final = ("format", "direction", "stereo")
+
+
+def _record(event: ControlChanged) -> Json:
+    """Both documented forms at once: flat, and (when finished) the same four fields inside ``record``."""
+    nested: Json = {"audio": _present(event.detail, _RECORD_AUDIO)}
+    if event.state == "finished":
+        nested |= _present(event.detail, _RECORD_NESTED)
+    return {**_present(event.detail, _RECORD.get(event.state, ())), "record": nested}
+
+
+CONTROLS: Final[Mapping[str, Shape]] = {
+    "play": Shape("calling.call.play", detail=lambda _event: {}),
+    "record": Shape("calling.call.record", ("segment_id", "tag"), _record),
+    "stream": Shape(
+        "calling.call.stream", ("segment_id", "tag"), lambda event: _present(event.detail, ("url", "name"))
+    ),
+}
+
+
+def _control(event: ControlChanged, _surface: Surface) -> Json:
+    shape = CONTROLS.get(event.kind) or Shape(f"calling.call.{event.kind}", ("segment_id", "tag"))
+    return {
+        **_address(event.call, shape.call_fields),
+        "control_id": event.control_id,
+        "state": event.state,
+        **_without_none(shape.detail(event)),
+    }
+
+
+# -- the other events -------------------------------------------------------------------------------------------------
+
+
+def _state(event: CallStateChanged, surface: Surface) -> Json:
+    call = event.call
+    params = {
+        **_address(call, ("segment_id", "tag")),
+        "call_state": event.state,
+        "direction": call.direction,
+        "device": _device(call),
+        "start_time": round(event.start_time * 1000),
+        "answer_time": round(event.answer_time * 1000),
+        "end_time": round(event.end_time * 1000),
+    }
+    if event.state == "ended":
+        if event.end_reason is not None:
+            params["end_reason"] = END_REASONS[surface].get(event.end_reason, "error")
+        if event.end_source is not None:
+            params["end_source"] = event.end_source
+    if call.type == "sip" and call.sip_data is not None:
+        params["sip_data"] = dict(call.sip_data)
+    if event.audio_in_mos is not None:
+        params["audio_in_mos"] = event.audio_in_mos
+    return params
+
+
+def _device(call: CallInfo) -> Json:
+    """Describe the leg; an empty object while the type of the call is not known."""
+    if call.type not in {"phone", "sip", "webrtc"}:
+        return {}
+    if call.type == "phone":
+        params: Json = {"from_number": call.from_number, "to_number": call.to_number}
+    else:
+        params = {"from": call.from_, "to": call.to}
+    if call.type == "sip" and call.headers:
+        params["headers"] = [dict(header) for header in call.headers]
+    return {"type": call.type, "params": params}
+
+
+def _warning(event: ScriptWarning, _surface: Surface) -> Json:
+    params = {**_address(event.call), "code": event.code, "message": event.message}
+    if event.section:
+        params["section"] = event.section
+    if event.index >= 0:
+        params["step"] = event.index
+    if event.line is not None:
+        params["line"] = event.line
+    return params
+
+
+def _user_event(event: UserEvent, _surface: Surface) -> Json:
+    return {**event.event, **_address(event.call)}
+
+
+def _address(call: CallInfo, optional: tuple[str, ...] = ()) -> Json:
+    address = {"call_id": call.call_id, "node_id": call.node_id}
+    for name in optional:
+        if value := getattr(call, name):
+            address[name] = value
+    return address
+
+
+def _present(source: Mapping[str, Any], names: tuple[str, ...]) -> Json:
+    return {name: source[name] for name in names if source.get(name) is not None}
+
+
+def _without_none(source: Json) -> Json:
+    return {name: value for name, value in source.items() if value is not None}
+
+
+# -- the envelope -----------------------------------------------------------------------------------------------------
+
+ENVELOPED: Final[Mapping[type, tuple[str, Callable[[Any, Surface], Json]]]] = {
+    CallStateChanged: ("calling.call.state", _state),
+    ControlChanged: ("", _control),  # the type depends on the kind
+    ScriptWarning: ("calling.script.warning", _warning),
+    UserEvent: ("calling.user_event", _user_event),
+}
+
+
+EVENT_TYPES: Final = (
+    *(shape.event_type for shape in CONTROLS.values()),
+    *(name for name, _ in ENVELOPED.values() if name),
+)
+
+
+def event_type(event: CallEvent) -> str | None:
+    """Name ``event`` as customers know it; None when it is none of their business."""
+    if isinstance(event, ControlChanged):
+        shape = CONTROLS.get(event.kind)
+        return shape.event_type if shape else f"calling.call.{event.kind}"
+    known = ENVELOPED.get(type(event))
+    return known[0] if known else None
+
+
+def payload(event: CallEvent, surface: Surface = "rest") -> Json | None:
+    """Return the whole body that tells ``event``, or None for an event that is not told to customers.
+
+    ``surface`` chooses the spelling of ``end_reason``: ``rest`` for who asked over REST or in the configuration,
+    ``swml`` for a document's ``connect.call_state_url``. ``timestamp`` is in seconds, the three times of
+    ``calling.call.state`` in milliseconds, 0 while unknown. Fields that do not apply are left out.
+    """
+    known = ENVELOPED.get(type(event))
+    if known is None:
+        return None
+    told: Any = event
+    call: CallInfo = told.call
+    return {
+        "event_type": event_type(event),
+        "event_channel": f"swml:{call.session_id}",
+        "timestamp": told.at,
+        "project_id": call.project_id,
+        "space_id": call.space_id,
+        "params": known[1](told, surface),
+    }
+
+
+# -- on the wire ------------------------------------------------------------------------------------------------------
+
+
+def serialise(body: Json) -> bytes:
+    """Encode ``body`` as JSON, in ASCII; numbers JSON has no form for become null, as JavaScript has it.
+
+    Raises TypeError for keys that are no names, and RecursionError for a body that contains itself.
+    """
+    try:
+        text = _JSON.encode(body)
+    except ValueError:
+        text = _JSON.encode(_finite(body))
+    return text.encode("ascii")
+
+
+# A document's YAML may hold dates and the like; their text is what a customer can use.
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def query(body: Json) -> str:
+    """Return the GET form of ``body`` (webhooks.md, 2.1): the envelope's fields and those of ``params``, by name.
+
+    Objects and lists are JSON text, and so are true and false; a field of ``params`` never replaces the envelope's.
+    """
+    fields = {name: value for name, value in body.items() if name != "params"}
+    fields = {**fields, **{name: value for name, value in body["params"].items() if name not in fields}}
+    pairs = [(name, value if isinstance(value, str) else serialise(value).decode()) for name, value in fields.items()]
+    return urlencode(pairs, quote_via=quote)
+
+
+def with_query(url: str, text: str) -> str:
+    """Put ``text`` after the query ``url`` already has, and drop its fragment."""
+    bare = url.partition("#")[0]
+    if "?" not in bare:
+        return f"{bare}?{text}"
+    return f"{bare}{text}" if bare.endswith(("?", "&")) else f"{bare}&{text}"

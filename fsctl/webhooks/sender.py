@@ -1,0 +1,457 @@
+"""Brings events to customers' servers: in order per call and URL, bounded, retried, given up loudly.
+
+::
+
+    event ──▶ lane (call, URL) ──▶ host ──▶ one of at most ``concurrency`` workers ──▶ the customer's server
+
+A lane holds what one call has to tell one URL; only its head is ever sent, so order is kept. Lanes with work queue at
+their host, hosts with work queue for a worker, and a worker takes one attempt at a time: no call and no receiver,
+however slow, keeps the others waiting. Between two attempts a lane holds no worker, only a timer.
+
+When a bound is reached the *newest* webhook is dropped: the ones before it tell the receiver more about a call than a
+gap in the middle would. Calls are never held up, whatever happens here.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections import Counter, deque
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+
+import gevent
+import structlog
+from gevent.event import Event
+from gevent.pool import Group
+
+from fsctl import __version__
+from fsctl.call.events import Callback, CallStateChanged, ControlChanged, ScriptWarning, UserEvent
+from fsctl.errors import FetchError
+from fsctl.signature import sign
+from fsctl.web import Timeouts, redact, timeouts_of
+from fsctl.webhooks.outbox import Delivery, MemoryOutbox
+from fsctl.webhooks.payloads import event_type, payload, query, serialise, with_query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fsctl.call.events import CallEvent
+    from fsctl.clock import Clock
+    from fsctl.config import Webhooks
+    from fsctl.webhooks.outbox import Outbox, Outcome
+
+__all__ = ["Sender"]
+
+log = structlog.get_logger(__name__)
+
+# Reasons of a FetchError that no later attempt can change: we did not even try to reach the receiver.
+FINAL_REASONS: Final = frozenset({"address", "scheme", "malformed"})
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 30.0
+USER_AGENT: Final = f"fsctl/{__version__}"
+
+
+class WebClient(Protocol):
+    """The part of :class:`fsctl.web.Client` that webhooks need."""
+
+    def wire_url(self, url: str) -> str:
+        """The URL as its server sees it, which is what is signed. Raises FetchError."""
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeouts: Timeouts,
+        *,
+        received: Callable[[Mapping[str, str]], None] | None = None,
+    ) -> int:
+        """Send one request and return its status; ``received`` gets the answer's headers. Raises FetchError."""
+
+
+@lru_cache(maxsize=4096)
+def host_of(url: str) -> str:
+    """Scheme, host and port of ``url``: what shares the bound on requests to one host."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}"
+    except ValueError:  # the client will refuse it; until then it is a host of its own
+        return redact(url)
+
+
+def retry_after(header: str | None) -> float:
+    """Seconds a ``Retry-After`` header asks for, as a number or a date; 0.0 when there is none that can be read."""
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def pause(attempt: int) -> float:
+    """Seconds to wait after the ``attempt``-th failed one: doubling, and spread so that lanes do not move in step."""
+    longest: float = min(FIRST_PAUSE * 2.0 ** (attempt - 1), LONGEST_PAUSE)
+    return random.uniform(0.5, 1.0) * longest  # noqa: S311 -- no secret
+
+
+# -- lanes and hosts --------------------------------------------------------------------------------------------------
+
+
+class _Lane:
+    """What one call has to tell one URL, oldest first, and how far the head of it got."""
+
+    __slots__ = ("attempts", "deadline", "host", "key", "queue", "timeouts")
+
+    def __init__(self, key: tuple[str, str], host: _Host, timeouts: Timeouts) -> None:
+        self.key = key
+        self.host = host
+        self.timeouts = timeouts
+        self.queue: deque[Delivery] = deque()
+        self.attempts = 0
+        self.deadline = 0.0  # of the head, on the monotonic clock; set by its first attempt
+
+
+class _Host:
+    """The lanes of one server that have something to send now, and how many workers are at it."""
+
+    __slots__ = ("active", "lanes", "name", "queued", "ready")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lanes = 0
+        self.active = 0
+        self.queued = False
+        self.ready: deque[_Lane] = deque()
+
+
+@dataclass(slots=True)
+class _Verdict:
+    """What one attempt came to: an outcome, or None for "try again", not before ``after`` seconds."""
+
+    outcome: Outcome | None
+    reason: str
+    status: int | None = None
+    after: float = 0.0
+
+
+def _callback(url: str) -> Callback | None:
+    return Callback(url) if url else None
+
+
+class _Complaints:
+    """Keeps a flood of dropped webhooks from becoming a flood of log lines: one a second for each cause."""
+
+    def __init__(self) -> None:
+        self._since: Counter[str] = Counter()
+        self._last: dict[str, float] = {}
+
+    def due(self, why: str) -> int:
+        """Count one more; returns how many to report now, 0 for "not yet"."""
+        self._since[why] += 1
+        now = time.monotonic()
+        if why in self._last and now - self._last[why] < 1.0:
+            return 0
+        self._last[why] = now
+        return self._since.pop(why)
+
+
+# -- the sender -------------------------------------------------------------------------------------------------------
+
+
+def _nobody(_event_type: str, _outcome: Outcome, _seconds: float) -> None:
+    """Stand in for an observer of outcomes where none is given."""
+
+
+class Sender:
+    """An observer that delivers what events have to tell customers.
+
+    ``on_outcome(event_type, outcome, seconds)`` hears what became of each webhook and how long that took from the event
+    on. ``pause`` gives the seconds between attempts. What an ``outbox`` still holds from before is taken up by
+    :meth:`recover`. Retries and timeouts hold per webhook; its URL's fragment may override the timeouts.
+    """
+
+    def __init__(
+        self,
+        client: WebClient,
+        *,
+        settings: Webhooks,
+        signing_key: str,
+        clock: Clock,
+        outbox: Outbox | None = None,
+        on_outcome: Callable[[str, Outcome, float], None] = _nobody,
+        pause: Callable[[int], float] = pause,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._signing_key = signing_key
+        self._clock = clock
+        self._outbox = MemoryOutbox() if outbox is None else outbox
+        self._on_outcome = on_outcome
+        self._pause = pause
+        self._timeouts = Timeouts(settings.connect_timeout, settings.read_timeout, settings.total_timeout)
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._hosts: dict[str, _Host] = {}
+        self._waiting: deque[_Host] = deque()  # hosts with a ready lane and a free place
+        self._workers = Group()
+        self._timers: set[gevent.Greenlet] = set()
+        self._backlog = 0
+        self._idle = Event()
+        self._idle.set()
+        self._complaints = _Complaints()
+        self._state_callback = _callback(settings.call_state_url)
+        self._states = frozenset(settings.call_state_events)
+        self._warning_callback = _callback(settings.script_warning_url)
+        self._user_callback = _callback(settings.user_event_url)
+
+    @property
+    def backlog(self) -> int:
+        """Webhooks accepted and neither delivered nor given up."""
+        return self._backlog
+
+    def __call__(self, event: CallEvent) -> None:
+        """Accept what ``event`` has to tell; returns at once and never raises."""
+        callback = self._callback_of(event)
+        if callback is None or not callback.url:
+            return
+        try:
+            delivery = self._delivery(event, callback)
+        except Exception:
+            # An object of a customer's that is no JSON (user_event), or a fault of ours; either way the call goes on.
+            log.exception("webhook_dropped", why="it cannot be written as JSON", url=redact(callback.url))
+            self._tell(event_type(event) or "", "dropped", 0.0)
+            return
+        if delivery is not None and self._accept(delivery):
+            self._outbox.put(delivery)
+
+    def recover(self) -> int:
+        """Take up what the outbox holds from before; once, at the start. Returns how many webhooks that is."""
+        return sum(self._accept(delivery) for delivery in self._outbox.pending())
+
+    def drain(self, timeout: float) -> int:
+        """Wait until everything is sent or ``timeout`` seconds have passed; returns how many are left, and says so."""
+        self._idle.wait(timeout)
+        if self._backlog:
+            by_host = Counter({host.name: 0 for host in self._hosts.values()})
+            for lane in self._lanes.values():
+                by_host[lane.host.name] += len(lane.queue)
+            log.warning("webhooks_left", left=self._backlog, hosts=dict(by_host.most_common(10)))
+        return self._backlog
+
+    def close(self) -> None:
+        """Stop at once: attempts under way are cut off; what is left stays in the outbox."""
+        gevent.killall([*self._timers])
+        self._workers.kill()
+
+    # -- in --
+
+    def _callback_of(self, event: CallEvent) -> Callback | None:
+        if isinstance(event, ControlChanged):
+            return event.callback
+        if isinstance(event, CallStateChanged):
+            return self._state_callback if event.state in self._states else None
+        if isinstance(event, ScriptWarning):
+            return self._warning_callback
+        return self._user_callback if isinstance(event, UserEvent) else None
+
+    def _delivery(self, event: CallEvent, callback: Callback) -> Delivery | None:
+        told = payload(event)
+        if told is None:
+            return None
+        get = callback.method.upper() == "GET"
+        return Delivery(
+            id=f"evt_{uuid.uuid4().hex}",
+            call_id=told["params"]["call_id"],
+            event_type=told["event_type"],
+            method="GET" if get else "POST",
+            url=callback.url,
+            query=query(told) if get else "",
+            body=b"" if get else serialise(told),
+            at=self._clock.now(),
+        )
+
+    def _accept(self, delivery: Delivery) -> bool:
+        """Put ``delivery`` in its lane; False when there is no room for it."""
+        key = (delivery.call_id, delivery.url)
+        lane = self._lanes.get(key)
+        if self._backlog >= self._settings.max_pending:
+            return self._drop(delivery, "too many webhooks are waiting (webhooks.max_pending)")
+        if lane is not None and len(lane.queue) >= self._settings.max_pending_per_lane:
+            return self._drop(delivery, "its call and URL have too many waiting (webhooks.max_pending_per_lane)")
+        self._backlog += 1
+        self._idle.clear()
+        if lane is not None:
+            lane.queue.append(delivery)
+            return True
+        name = host_of(delivery.url)
+        host = self._hosts.get(name)
+        if host is None:
+            host = self._hosts[name] = _Host(name)
+        host.lanes += 1
+        lane = self._lanes[key] = _Lane(key, host, timeouts_of(delivery.url, self._timeouts))
+        lane.queue.append(delivery)
+        self._ready(lane)
+        return True
+
+    def _drop(self, delivery: Delivery, why: str) -> bool:
+        self._tell(delivery.event_type, "dropped", 0.0)
+        if more := self._complaints.due(why):
+            log.error(
+                "webhook_dropped",
+                why=why,
+                dropped=more,
+                call_id=delivery.call_id,
+                event_type=delivery.event_type,
+                url=redact(delivery.url),
+                waiting=self._backlog,
+            )
+        return False
+
+    # -- who is next --
+
+    def _ready(self, lane: _Lane) -> None:
+        """Queue ``lane`` at its host, and see to it that a worker comes by."""
+        lane.host.ready.append(lane)
+        if self._offer(lane.host) and len(self._workers) < self._settings.concurrency:
+            self._workers.spawn(self._work)
+
+    def _offer(self, host: _Host) -> bool:
+        """Queue ``host`` for a worker, once, when it has a ready lane and a free place."""
+        if host.ready and host.active < self._settings.concurrency_per_host:
+            if not host.queued:
+                host.queued = True
+                self._waiting.append(host)
+            return True
+        return False
+
+    def _next(self) -> _Lane | None:
+        """Take the next lane of the next host, in turn."""
+        if not self._waiting:
+            return None
+        host = self._waiting.popleft()
+        host.queued = False
+        host.active += 1
+        lane = host.ready.popleft()
+        self._offer(host)
+        return lane
+
+    def _work(self) -> None:
+        while (lane := self._next()) is not None:
+            try:
+                verdict = self._attempt(lane)
+            finally:
+                lane.host.active -= 1
+            if verdict.outcome is None:
+                self._later(lane, verdict.after)
+            else:
+                self._settle(lane, verdict)
+            self._offer(lane.host)
+
+    def _later(self, lane: _Lane, seconds: float) -> None:
+        timer = gevent.spawn_later(seconds, self._ready, lane)
+        self._timers.add(timer)
+        timer.link(self._timers.discard)
+
+    # -- out --
+
+    def _attempt(self, lane: _Lane) -> _Verdict:
+        """Send the head of ``lane`` once, within what is left of its time."""
+        delivery, allowed = lane.queue[0], lane.timeouts
+        now = time.monotonic()
+        if not lane.attempts:
+            lane.deadline = now + allowed.total
+        left = lane.deadline - now
+        if left <= 0:
+            return _Verdict("failed", "timeout")
+        lane.attempts += 1
+        url = with_query(delivery.url, delivery.query) if delivery.query else delivery.url
+        answer: dict[str, str] = {}
+        try:
+            status = self._client.send(
+                delivery.method,
+                url,
+                self._headers(delivery, url),
+                delivery.body or None,
+                Timeouts(min(allowed.connect, left), min(allowed.read, left), left),
+                received=lambda headers: answer.update(wait=headers.get("Retry-After") or ""),
+            )
+        except FetchError as error:
+            return self._judge(lane, error.reason, error.status)
+        except Exception:
+            log.exception("webhook_attempt_broke", event_id=delivery.id, call_id=delivery.call_id)
+            return self._judge(lane, "error", None)
+        return self._judge(lane, "status", status, retry_after(answer.get("wait")))
+
+    def _judge(self, lane: _Lane, reason: str, status: int | None, asked: float = 0.0) -> _Verdict:
+        """Tell what an attempt came to: arrived, not wanted, hopeless, or worth another within the time that is left."""
+        if status is not None and 200 <= status < 300:
+            return _Verdict("delivered", reason, status)
+        if status == 410:
+            return _Verdict("gone", reason, status)
+        if reason in FINAL_REASONS:
+            return _Verdict("refused", reason, status)
+        after = max(self._pause(lane.attempts), asked)
+        if lane.attempts > self._settings.retries or time.monotonic() + after >= lane.deadline:
+            return _Verdict("failed", reason, status)
+        return _Verdict(None, reason, status, after)
+
+    def _headers(self, delivery: Delivery, url: str) -> dict[str, str]:
+        headers = {
+            "User-Agent": USER_AGENT,
+            "webhook-id": delivery.id,
+            "webhook-timestamp": str(int(delivery.at)),
+        }
+        if delivery.body:
+            headers["Content-Type"] = "application/json"
+        if self._signing_key:
+            headers |= sign(self._signing_key, self._client.wire_url(url), delivery.body)
+        return headers
+
+    def _settle(self, lane: _Lane, verdict: _Verdict) -> None:
+        """Report the head of ``lane`` and go on to the next, if there is one."""
+        delivery, attempts = lane.queue.popleft(), lane.attempts
+        lane.attempts = 0
+        self._backlog -= 1
+        if lane.queue:
+            lane.host.ready.append(lane)
+        else:
+            self._forget(lane)
+        if not self._backlog:
+            self._idle.set()
+        outcome = verdict.outcome or "failed"
+        self._tell(delivery.event_type, outcome, max(0.0, self._clock.now() - delivery.at))
+        if outcome == "delivered":
+            self._outbox.done(delivery.id)
+            log.debug("webhook_delivered", call_id=delivery.call_id, event_type=delivery.event_type, attempts=attempts)
+            return
+        self._outbox.failed(delivery.id, outcome)
+        log.warning(
+            "webhook_given_up",
+            outcome=outcome,
+            call_id=delivery.call_id,
+            event_id=delivery.id,
+            event_type=delivery.event_type,
+            url=redact(delivery.url),
+            attempts=attempts,
+            reason=verdict.reason,
+            status=verdict.status,
+        )
+
+    def _tell(self, kind: str, outcome: Outcome, seconds: float) -> None:
+        try:
+            self._on_outcome(kind, outcome, seconds)
+        except Exception:
+            log.exception("webhook_observer_failed", event_type=kind, outcome=outcome)
+
+    def _forget(self, lane: _Lane) -> None:
+        del self._lanes[lane.key]
+        lane.host.lanes -= 1
+        if not lane.host.lanes:
+            del self._hosts[lane.host.name]
