@@ -113,13 +113,14 @@ class _Output:
 
     def __init__(self) -> None:
         self.level = logging.NOTSET
-        self.stream: TextIO = sys.stdout
+        self.stream: TextIO | None = None
         self.processors: list[Callable[[Any, str, Any], Any]] = []
 
     def write(self, line: str) -> None:
         try:
-            self.stream.write(line + "\n")
-            self.stream.flush()
+            stream = self.stream or sys.stdout
+            stream.write(line + "\n")
+            stream.flush()
         except UnicodeEncodeError:
             self.write(line.encode("ascii", "backslashreplace").decode())
         except (OSError, ValueError):  # a full disk or a closed pipe must not end a call
@@ -230,8 +231,8 @@ def setup(
     Raises KeyError for a level ``logging`` does not know.
     """
     _output.level = logging.getLevelNamesMapping()[level.upper()]
-    _output.stream = sys.stdout if stream is None else stream
-    terminal = _output.stream.isatty()
+    _output.stream = stream
+    terminal = (stream or sys.stdout).isatty()
     text = format in {"text", "console"} or (format == "auto" and terminal)
     last: list[Callable[[Any, str, Any], Any]] = [_json]
     if text:

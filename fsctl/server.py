@@ -47,3 +47,192 @@ if TYPE_CHECKING:
 __all__ = ["Server", "serve"]
 
 log = structlog.get_logger(__name__)
+
+WEBHOOK_DRAIN_SECONDS = 10.0
+_HOOK_POOL = 256
+
+
+class Server:
+    """fsctl, ready to start. ``clock`` is call time; ``sockets`` are listening sockets to use instead of addresses.
+
+    ``observers`` hear every event besides webhooks and metrics. Raises OSError when an address cannot be had.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        sockets: dict[str, socket.socket] | None = None,
+        observers: tuple[Callable[[CallEvent], Any], ...] = (),
+    ) -> None:
+        clock = clock or Clock()
+        sockets = sockets or {}
+        self.config = config
+        self.calls = Calls()
+        self.engine = Engine(
+            memory_bytes=config.script.expression_memory_bytes, deadline_seconds=config.script.expression_timeout
+        )
+        self.web = Client(Policy(allow_private=config.network.allow_private))
+        self.sender = Sender(
+            self.web,
+            settings=config.webhooks,
+            signing_key=config.project.signing_key,
+            clock=clock,
+            on_outcome=lambda *outcome: self.metrics.observe_webhook(*outcome),
+        )
+        self.metrics = Metrics(CollectorRegistry(), live=self._live, methods=METHODS.names)
+        self.bus = Bus(self.metrics, self.sender, *observers)
+        recordings = Recordings(
+            config.recordings.directory, config.http.public_url, min_free_bytes=config.recordings.min_free_bytes
+        )
+        services = Services(
+            clock=clock,
+            web=self.web,
+            files=Files(
+                self.web,
+                cache_directory=config.media.cache_directory,
+                max_bytes=config.media.cache_max_bytes,
+                max_file_bytes=config.media.max_file_bytes,
+                timeout=config.media.timeout,
+                recordings=recordings,
+            ),
+            recordings=recordings,
+            voices=Voices(config.media.tts_engine, config.media.tts_voice, config.media.voices),
+            streams=config.streams,
+            max_duration=config.calls.max_duration,
+            request_timeout=config.script.request_timeout,
+        )
+        house = House(
+            config=config,
+            calls=self.calls,
+            services=services,
+            documents=self._documents(),
+            methods=METHODS,
+            limits=_limits(config),
+            evaluate=self.engine.evaluate,
+            emit=self.bus.emit,
+        )
+        listen = config.event_socket
+        self.listener = Listener(
+            sockets.get("event_socket") or tuple(listen.listen),
+            take=lambda sock: Session(house, sock).run(),
+            refuse=lambda sock, reason: Session(house, sock).refuse(reason),
+            max_calls=listen.max_calls,
+            backlog=listen.backlog,
+        )
+        self.http = HttpServer(
+            sockets.get("http") or tuple(config.http.listen),
+            make_app(metrics=self.metrics, health=self.health, recordings=config.recordings.directory),
+        )
+
+    def _documents(self) -> Documents:
+        config = self.config
+        return Documents(
+            self.web,
+            Compiler(METHODS, max_bytes=config.documents.max_bytes),
+            DocumentSettings(
+                connect_timeout=config.documents.connect_timeout,
+                timeout=config.documents.timeout,
+                max_bytes=config.documents.max_bytes,
+                signing_key=config.project.signing_key or None,
+            ),
+            config.documents.directory,
+        )
+
+    def start(self) -> None:
+        """Listen. Raises OSError, naming the address, when one is taken."""
+        self.http.start()
+        self.listener.start()
+        log.info("listening", version=__version__, event_socket=_address(self.listener.address))
+
+    def health(self) -> dict[str, tuple[bool, str]]:
+        """What makes us ready for calls, each with whether it is so and what there is to say."""
+        backlog = self.sender.backlog
+        most = self.config.webhooks.max_pending
+        return {
+            "event_socket": (self.listener.accepting, "accepting calls" if self.listener.accepting else "draining"),
+            "webhooks": (backlog < most, f"{backlog} of at most {most} waiting"),
+        }
+
+    def drain(self, seconds: float) -> bool:
+        """Take no more calls and let the running ones end; False when some had to be left."""
+        self.listener.drain()
+        log.info("draining", calls=len(self.calls), seconds=seconds)
+        done = self.listener.wait_empty(seconds)
+        if not done:
+            log.warning("drain_over", calls=len(self.calls), hint="they are hung up now")
+            for call in self.calls:
+                call.leg.drop("MANAGER_REQUEST")
+            self.listener.wait_empty(5.0)
+        return done
+
+    def stop(self) -> None:
+        """Send what webhooks are waiting, and close everything."""
+        self.listener.stop()
+        self.sender.drain(WEBHOOK_DRAIN_SECONDS)
+        self.sender.close()
+        self.http.stop()
+        self.engine.close()
+        self.web.close()
+
+    def _live(self) -> dict[str, int]:
+        return {
+            **self.calls.counts(),
+            "webhooks": self.sender.backlog,
+            "javascript_evaluations": self.engine.evaluations,
+            "javascript_kills": self.engine.kills,
+        }
+
+
+def _limits(config: Config) -> Limits:
+    script = config.script
+    return Limits(
+        max_jumps=script.max_jumps,
+        max_jumps_without_input=script.max_jumps_without_input,
+        max_steps=script.max_steps,
+        max_documents=script.max_documents,
+        stringify_params=config.documents.stringify_params,
+    )
+
+
+def _address(address: tuple[str, int]) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
+def serve(config: Config) -> int:
+    """Run the service until SIGTERM or SIGINT, then drain; a second signal stops at once. Returns the exit code."""
+    logs.setup(config.log.level, config.log.format)
+    try:
+        server = Server(config, sockets=systemd.listening_sockets())
+        server.start()
+    except OSError as error:
+        log.critical("cannot_listen", problem=str(error), hint="is another fsctl running, or the port taken?")
+        return 1
+    asked = Event()
+    again = Event()
+
+    def signalled() -> None:
+        (again if asked.is_set() else asked).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, signalled)
+    watchdog = gevent.spawn(_watch)
+    systemd.notify("READY=1", "STATUS=taking calls")
+    asked.wait()
+    systemd.notify("STOPPING=1", "STATUS=draining")
+    draining = gevent.spawn(server.drain, config.shutdown.drain)
+    gevent.wait([draining, again], count=1)
+    draining.kill()
+    server.stop()
+    watchdog.kill()
+    log.info("stopped")
+    return 0
+
+
+def _watch() -> None:
+    """Tell systemd that the event loop turns, as often as it wants to hear it."""
+    interval = systemd.watchdog_interval()
+    while interval is not None:
+        systemd.notify("WATCHDOG=1")
+        gevent.sleep(interval)

@@ -7,37 +7,45 @@ the resolver that changes between check and use has no use to change.
 
 Does not sign, retry on purpose or queue; those belong to who asks. Proxies, ``.netrc`` and cookies are not used.
 
-:meth:`Client.fetch` is for answers somebody reads, :meth:`Client.send` for messages of which only the status counts. Both
-stand on the same guarded connections, but do not share them: a slow receiver of webhooks must not keep a call waiting
-for its document.
+:meth:`Client.fetch` is for answers somebody reads, :meth:`Client.send` for messages of which only the status counts.
+Both stand on the same guarded connections, but do not share them: a slow receiver of webhooks must not keep a call
+waiting for its document.
+
+It stands on urllib3's pools and not on a ``requests`` session: that one, told not to follow a redirect, still reads the
+redirect's body to its end, however long it is; its cookies, proxies and ``.netrc`` would all have to be switched off.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-import socket as std_socket
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Container, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from http.client import HTTPException, RemoteDisconnected
-from http.cookiejar import DefaultCookiePolicy
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from select import POLLIN
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote, urljoin
 
 import gevent
-import requests
-import urllib3
-from gevent import socket
-from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
+from gevent import monkey, socket
+from urllib3 import (
+    BaseHTTPResponse,
+    HTTPConnectionPool,
+    HTTPHeaderDict,
+    HTTPResponse,
+    HTTPSConnectionPool,
+    Retry,
+    Timeout,
+)
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, LocationParseError, ProtocolError
-from urllib3.util import Retry, parse_url
+from urllib3.exceptions import HTTPError, IncompleteRead, LocationParseError, ProtocolError, SSLError
+from urllib3.exceptions import TimeoutError as TimeoutHTTPError
+from urllib3.util import parse_url
 
 from fsctl.errors import FetchError
 
@@ -90,7 +98,8 @@ NAT64 = IPv6Network("64:ff9b::/96")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 _USERINFO = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)[^/?#]*@")
 _LIMITS = {"ot": (100, 10_000), "rt": (100, 15_000), "tt": (100, 15_000)}  # milliseconds
-_ONCE = Retry(False)
+NO_RETRY = Retry(False)
+_poll = monkey.get_original("select", "poll")  # asked with no time to wait; the patched one still visits the hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,18 +194,12 @@ class Client:
         tls: ssl.SSLContext | None = None,
         resolve: Resolver | None = None,
     ) -> None:
-        self._policy = policy
         self._user_agent = user_agent
-        self._target = lru_cache(maxsize=1024)(self._read_url)
+        self._target = lru_cache(maxsize=1024)(partial(_read_url, policy.schemes))
         door = _Door(policy, resolve or _resolve)
         trust = _Trust(tls)
-        self._adapter = _Adapter(_Pools(door, trust, pool_size), self._target)
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        self._session.mount("http://", self._adapter)
-        self._session.mount("https://", self._adapter)
-        self._pools = _Pools(door, trust, pool_size)
+        self._answers = _Pools(door, trust, pool_size)
+        self._messages = _Pools(door, trust, pool_size)
 
     def wire_url(self, url: str) -> str:
         """Give the URL as its server sees it: no credentials, no fragment, escapes made uniform. This is what to sign.
@@ -221,36 +224,42 @@ class Client:
     ) -> Response:
         """Ask for something and read the answer.
 
-        Timeouts are in seconds; the total bounds everything, redirects and a dribbling answer included. An answer longer
-        than ``max_bytes``, or compressed although we asked for none of it, is refused. A status not in ``ok`` raises; None
-        takes any.
+        Timeouts are in seconds; the total bounds everything, redirects and a dribbling answer included. An answer
+        longer than ``max_bytes``, or compressed although we asked for none of it, is refused. A status not in ``ok``
+        raises; None takes any.
 
-        Redirects are followed for GET and HEAD, each hop checked like the first; ``Authorization`` and cookies stay with
-        the origin they were meant for. A body is never sent on to where somebody else points: its signature names the
-        first URL, and a redirect that drops the body would be worse.
+        Redirects are followed for GET and HEAD, each hop checked like the first; ``Authorization`` and cookies stay
+        with the origin they were meant for. A body is never sent on to where somebody else points: its signature names
+        the first URL, and a redirect that drops the body would be worse.
 
         Raises FetchError, whose URL is redacted.
         """
         started = time.monotonic()
         target = self._target(url)
+        timeouts = Timeouts(connect_timeout, read_timeout, total_timeout)
+        given = HTTPHeaderDict(headers or {})
+        follow = method in {"GET", "HEAD"} and redirects > 0
+        hops = 0
         timer = gevent.Timeout.start_new(total_timeout)
         try:
-            given = CaseInsensitiveDict(headers or {})
-            follow = method in {"GET", "HEAD"}
-            for hop in range(redirects + 1):
-                raw = self._ask(method, target, given, body, (connect_timeout, read_timeout))
-                with raw:
+            while True:
+                if target.authorization is not None:
+                    given.setdefault("Authorization", target.authorization)
+                raw = self._answers.ask(method, target, self._headers(given), body, timeouts)
+                try:
                     location = raw.headers.get("location") if follow and raw.status in REDIRECTS else None
-                    if location is None or redirects == 0:
-                        return self._answer(target, method, raw, max_bytes, ok, started)
-                    if hop == redirects:
-                        raise _Failure("redirect", f"redirected more than {redirects} times", raw.status)
-                    _drop(raw)
-                target, before = self._target(urljoin(target.url, location)), target
+                    if location is None:
+                        _check_status(method, raw.status, ok)
+                        return _read(target, raw, max_bytes, started)
+                    if hops == redirects:
+                        raise _Failure("redirect", f"was redirected more than {redirects} times", raw.status)
+                finally:
+                    _release(raw)
+                hops += 1
+                before, target = target, self._target(urljoin(target.url, location))
                 if target.origin != before.origin:
-                    for name in ("authorization", "cookie"):
+                    for name in ("Authorization", "Cookie"):
                         given.pop(name, None)
-            raise AssertionError("unreachable")
         except gevent.Timeout as expired:
             if expired is not timer:
                 raise
@@ -269,48 +278,67 @@ class Client:
         Raises FetchError, whose URL is redacted.
         """
         target = self._target(url)
-        status = None
-        timer = gevent.Timeout.start_new(timeouts.total)
+        given = dict(headers)
+        if target.authorization is not None:
+            given.setdefault("Authorization", target.authorization)
+        status: int | None = None
+        timer = gevent.Timeout.start_new(timeouts[2])
         try:
-            with self._pools.of(target).urlopen(
-                method,
-                target.path,
-                body,
-                self._headers(target, headers),
-                _ONCE,
-                redirect=False,
-                assert_same_host=False,
-                timeout=urllib3.Timeout(connect=timeouts.connect, read=timeouts.read),
-                preload_content=False,
-                decode_content=False,
-            ) as raw:
-                status = raw.status
-                _drop(raw)
+            raw = self._messages.ask(method, target, self._headers(given), body, timeouts)
+            status = raw.status
+            try:
+                raw.read(MAX_DROPPED, decode_content=False)  # the connection is kept if that was all
+            finally:
+                _release(raw)
         except gevent.Timeout as expired:
             if expired is not timer:
                 raise
             if status is None:
-                detail = f"gave no answer within {timeouts.total:g} s"
-                raise FetchError(target.shown, "timeout", detail) from None
+                raise FetchError(target.shown, "timeout", f"gave no answer within {timeouts[2]:g} s") from None
         except FAILURES as error:
             if status is None:
                 raise _explain(target, error) from error
         finally:
             timer.close()
+        assert status is not None
         return status
 
     def close(self) -> None:
         """Close the connections nobody uses; the others close when they are given back."""
-        self._session.close()
-        self._adapter.pools.clear()
-        self._pools.clear()
+        self._answers.close()
+        self._messages.close()
 
-    def _headers(self, target: _Target, given: Mapping[str, str]) -> dict[str, str]:
-        headers = {"User-Agent": self._user_agent}
-        if target.authorization is not None:
-            headers["Authorization"] = target.authorization
-        headers.update(given)
-        return headers
+    def _headers(self, given: MutableMapping[str, str]) -> MutableMapping[str, str]:
+        given.setdefault("User-Agent", self._user_agent)
+        return given
+
+
+def _check_status(method: str, status: int, ok: Container[int] | None) -> None:
+    if ok is None or status in ok:
+        return
+    if status in REDIRECTS:
+        raise _Failure("redirect", f"answered {status}; a {method} stays where it is: use the final URL", status)
+    raise _Failure("status", f"answered {status}", status)
+
+
+def _read(target: _Target, raw: BaseHTTPResponse, max_bytes: int, started: float) -> Response:
+    """Read an answer whole, or say why not."""
+    if (raw.length_remaining or 0) > max_bytes:
+        raise _Failure("size", f"is longer than {max_bytes} bytes", raw.status)
+    body = raw.read(max_bytes + 1, decode_content=False)
+    if len(body) > max_bytes:
+        raise _Failure("size", f"is longer than {max_bytes} bytes", raw.status)
+    headers = {name.lower(): raw.headers[name] for name in raw.headers}
+    encoding = headers.get("content-encoding", "")
+    if body and encoding.strip().lower() not in {"", "identity"}:
+        raise _Failure("content", f"is encoded ({encoding[:20]!r}), which was not asked for", raw.status)
+    return Response(raw.status, headers, body, target.url, time.monotonic() - started)
+
+
+def _release(raw: BaseHTTPResponse) -> None:
+    """Give the connection back: as it is when the answer was read whole, closed otherwise."""
+    raw.close()
+    raw.release_conn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +349,7 @@ class _Target:
     host: str
     port: int
     path: str  # with the query
-    authorization: str | None  # what user:password@ becomes
+    authorization: str | None = field(repr=False)  # what user:password@ becomes
     url: str  # as the server sees it
     shown: str  # as errors and logs may show it
 
@@ -331,22 +359,20 @@ class _Target:
 
 
 def _read_url(schemes: tuple[str, ...], url: str) -> _Target:
-    shown = redact(url)
     if len(url) > MAX_URL:
-        raise FetchError(shown[:200] + "…", "malformed", f"is longer than {MAX_URL} characters")
+        raise _malformed(url, f"is longer than {MAX_URL} characters")
     if _UNSAFE.search(url):
-        shown = _UNSAFE.sub("�", shown)
-        raise FetchError(shown, "malformed", "holds a space, a backslash or a control character")
+        raise _malformed(url, "holds a space, a backslash or a control character")
     try:
         parts = parse_url(url)
     except LocationParseError as error:
-        raise FetchError(shown.rpartition("@")[2], "malformed", "is not a URL") from error
+        raise _malformed(url, "is not a URL") from error
     if parts.scheme is None or not parts.host:
-        raise FetchError(shown.rpartition("@")[2], "malformed", "is not a full URL (https://host/path)")
+        raise _malformed(url, "is not a whole URL (https://host/path)")
     if parts.scheme not in schemes:
-        raise FetchError(shown, "scheme", f"has the scheme {parts.scheme!r}; allowed: {', '.join(schemes)}")
+        raise FetchError(redact(url), "scheme", f"is {parts.scheme}, not {' or '.join(schemes)}")
     if parts.port == 0 or "%" in parts.host:
-        raise FetchError(shown, "malformed", "has a port or host nobody can have")
+        raise _malformed(url, "has a host or port nobody can have")
     authority = parts.host if parts.port is None else f"{parts.host}:{parts.port}"
     bare = f"{parts.scheme}://{authority}{parts.request_uri}"
     return _Target(
@@ -360,8 +386,271 @@ def _read_url(schemes: tuple[str, ...], url: str) -> _Target:
     )
 
 
+def _malformed(url: str, detail: str) -> FetchError:
+    """Show as little as helps: where the credentials end is a guess in what is no URL."""
+    return FetchError(_UNSAFE.sub("�", redact(url.rpartition("@")[2]))[:200], "malformed", detail)
+
+
 def _basic(userinfo: str | None) -> str | None:
     if userinfo is None:
         return None
     user, _, password = userinfo.partition(":")
     return "Basic " + base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+
+
+class _Failure(Exception):
+    """Why there is no answer, before it is known for which URL: what FetchError wants."""
+
+    def __init__(self, reason: str, detail: str, status: int | None = None) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+        self.status = status
+
+
+FAILURES = (_Failure, HTTPError, HTTPException, OSError, ValueError)
+
+
+def _explain(target: _Target, error: BaseException) -> FetchError:
+    """Say in our words what went wrong; those of the libraries may quote the URL."""
+    if isinstance(error, _Failure):
+        return FetchError(target.shown, error.reason, error.detail, status=error.status)
+    cause: BaseException = error
+    while isinstance(cause, HTTPError):  # urllib3 wraps what it catches
+        inner = next((part for part in reversed(cause.args) if isinstance(part, BaseException)), None)
+        if inner is None:
+            break
+        cause = inner
+    for kinds, reason, detail in REASONS:
+        if isinstance(cause, kinds):
+            return FetchError(target.shown, reason, detail.format(_wording(cause)))
+    return FetchError(target.shown, "connect", f"cannot be asked ({type(cause).__name__})")
+
+
+REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+    ((TimeoutError, TimeoutHTTPError), "timeout", "gave no answer in time"),
+    ((ssl.SSLError, SSLError), "tls", "cannot be trusted: {}"),
+    ((ConnectionRefusedError,), "refused", "refused the connection"),
+    ((IncompleteRead, RemoteDisconnected), "connect", "broke off"),
+    ((OSError,), "connect", "cannot be reached: {}"),
+    ((HTTPException, ProtocolError), "content", "does not answer in HTTP ({})"),
+    ((ValueError,), "malformed", "cannot be asked: a header or the method holds a character that is not allowed"),
+)
+
+
+def _wording(cause: BaseException) -> str:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    if isinstance(cause, ssl.SSLError):
+        return (cause.reason or "TLS failed").replace("_", " ").lower()
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return type(cause).__name__
+
+
+class _Pools:
+    """Kept-open connections by origin; the origin not asked for longest goes first."""
+
+    def __init__(self, door: _Door, trust: _Trust, size: int) -> None:
+        self._door = door
+        self._trust = trust
+        self._size = size
+        self._pools: OrderedDict[tuple[str, str, int], HTTPConnectionPool] = OrderedDict()
+
+    def ask(
+        self,
+        method: str,
+        target: _Target,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeouts: Timeouts,
+    ) -> BaseHTTPResponse:
+        """Ask one question and read the head of the answer; the caller releases the rest."""
+        connect, read, _ = timeouts
+        return self._of(target).urlopen(
+            method,
+            target.path,
+            body,
+            headers,
+            NO_RETRY,
+            redirect=False,
+            assert_same_host=False,
+            timeout=Timeout(connect=connect, read=read),
+            preload_content=False,
+            decode_content=False,
+        )
+
+    def close(self) -> None:
+        """Close what is idle."""
+        while self._pools:
+            self._pools.popitem()[1].close()
+
+    def _of(self, target: _Target) -> HTTPConnectionPool:
+        pool = self._pools.get(target.origin)
+        if pool is None:
+            scheme, host, port = target.origin
+            if scheme == "https":
+                pool = _SecurePool(
+                    host, port, maxsize=self._size, block=True, door=self._door, ssl_context=self._trust.context()
+                )
+            else:
+                pool = _Pool(host, port, maxsize=self._size, block=True, door=self._door)
+            self._pools[target.origin] = pool
+            if len(self._pools) > MAX_HOSTS:
+                self._pools.popitem(last=False)[1].close()
+        else:
+            self._pools.move_to_end(target.origin)
+        return pool
+
+
+class _Trust:
+    """The certificates we believe: read from the system once, with the first secure URL."""
+
+    def __init__(self, given: ssl.SSLContext | None) -> None:
+        self._context = given
+
+    def context(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = ssl.create_default_context()
+        return self._context
+
+
+class _Door:
+    """Opens sockets to hosts, if the policy lets it."""
+
+    def __init__(self, policy: Policy, resolve: Resolver) -> None:
+        self._policy = policy
+        self._resolve = resolve
+
+    def open(
+        self, host: str, port: int, seconds: float, options: Iterable[tuple[int, int, int | bytes]]
+    ) -> socket.socket:
+        """Connect within ``seconds``, the look-up included. Raises _Failure or OSError."""
+        until = time.monotonic() + seconds
+        addresses = self._addresses(host, port, seconds)
+        failure: OSError = TimeoutError()
+        for number, (family, address) in enumerate(addresses):
+            connection = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                for option in options:
+                    connection.setsockopt(*option)
+                share = (until - time.monotonic()) / (len(addresses) - number)  # a dead address leaves time for others
+                connection.settimeout(max(share, 0.001))
+                connection.connect(address)
+                connection.settimeout(seconds)
+            except OSError as error:
+                connection.close()
+                failure = error
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+        raise failure
+
+    def _addresses(self, host: str, port: int, seconds: float) -> list[tuple[int, tuple[Any, ...]]]:
+        try:
+            with gevent.Timeout(seconds, TimeoutError()):
+                found = self._resolve(host, port)
+        except TimeoutError:
+            raise _Failure("timeout", "gave no address in time") from None
+        except (socket.gaierror, UnicodeError) as error:
+            raise _Failure(
+                "dns", f"cannot be found: {getattr(error, 'strerror', None) or 'not a host name'}"
+            ) from error
+        candidates = list(dict.fromkeys((info[0], info[4]) for info in found))
+        allowed = [candidate for candidate in candidates if self._policy.allows(candidate[1][0])]
+        if not candidates:
+            raise _Failure("dns", "has no address")
+        if not allowed:
+            refused = candidates[0][1][0]
+            raise _Failure("address", f"is at {refused}, which is not on the public internet and not allowed here")
+        return allowed
+
+
+def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return found
+
+
+class _Dropped(ConnectionResetError):
+    """A kept-open connection was closed by its server before it said a word about our question."""
+
+
+class _Guarded(HTTPConnection):
+    """A connection that goes through the door, and sends head and body in one piece."""
+
+    def __init__(self, *args: Any, door: _Door, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._door = door
+        self._held: list[bytes] | None = None
+        self._answered = 0
+
+    def _new_conn(self) -> socket.socket:
+        self._answered = 0
+        assert self.timeout is not None
+        return self._door.open(self.host.strip("[]"), self.port, self.timeout, self.socket_options or ())
+
+    @property
+    def is_connected(self) -> bool:
+        """Look whether an idle connection was closed, or was sent what nobody asked for."""
+        if self.sock is None:
+            return False
+        poll = _poll()
+        poll.register(self.sock.fileno(), POLLIN)
+        return not poll.poll(0)
+
+    def request(self, *args: Any, **options: Any) -> None:
+        self._held = []
+        try:
+            super().request(*args, **options)
+            whole = b"".join(self._held)
+        finally:
+            self._held = None
+        try:
+            super().send(whole)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            if self._answered:
+                raise _Dropped(*error.args) from error
+            raise
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held.append(data)
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3's has its own type, too
+        try:
+            response = super().getresponse()
+        except (RemoteDisconnected, ConnectionResetError) as error:
+            if self._answered:
+                raise _Dropped(*error.args) from error
+            raise
+        self._answered += 1
+        return response
+
+
+class _GuardedSecure(_Guarded, HTTPSConnection):
+    """The same, with TLS on the name."""
+
+
+class _Pool(HTTPConnectionPool):
+    """Guarded connections to one origin."""
+
+    ConnectionCls = _Guarded
+
+    def urlopen(self, *args: Any, **options: Any) -> BaseHTTPResponse:
+        """Ask again when the connection had been left by its server while it was idle: the question was not read."""
+        while True:
+            try:
+                return super().urlopen(*args, **options)
+            except ProtocolError as error:
+                if not isinstance(error.args[-1], _Dropped):
+                    raise
+
+
+class _SecurePool(_Pool, HTTPSConnectionPool):
+    """The same, with TLS."""
+
+    ConnectionCls = _GuardedSecure

@@ -31,13 +31,6 @@ __all__ = ["Connection"]
 log = structlog.get_logger(__name__)
 
 _RECEIVE = 65536
-_EVENT_SOCKET_OPTIONS = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-)
 
 
 class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries no types
@@ -58,8 +51,6 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         # Not OutboundSession's: it would start its own readers on the socket before ours could run.
         ESLProtocol.__init__(self)
         self.sock = sock
-        for option in _EVENT_SOCKET_OPTIONS:
-            sock.setsockopt(*option)
         self.connected = True
         self._on_event = on_event
         self._on_end = on_end

@@ -11,19 +11,26 @@ from typing import TYPE_CHECKING
 
 import gevent
 import structlog
+from gevent import socket
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gevent import socket
-
 __all__ = ["Listener"]
 
 log = structlog.get_logger(__name__)
 
 _REFUSALS_AT_ONCE = 256
+# Commands are small and waited for; a FreeSWITCH host that vanishes is noticed after half a minute.
+_SOCKET_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
 
 
 class Listener:
@@ -76,6 +83,8 @@ class Listener:
 
     def _accept(self, sock: socket.socket, _address: object) -> None:
         # StreamServer gives this a greenlet of its own, which becomes the call's.
+        for option in _SOCKET_OPTIONS:
+            sock.setsockopt(*option)
         reason = "draining" if self._draining else "capacity" if self._calls.full() else ""
         pool, work = (self._refusals, lambda: self._refuse(sock, reason)) if reason else (self._calls, None)
         if reason and pool.full():

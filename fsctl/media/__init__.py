@@ -1,0 +1,1 @@
+"""Sounds: what a document may play, the files and voices behind it, and where recordings lie."""

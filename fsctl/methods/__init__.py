@@ -17,9 +17,8 @@ def _defined() -> dict[str, Method]:
     found: dict[str, Method] = {}
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         for value in vars(import_module(module.name)).values():
-            if isinstance(value, Method):
-                if found.setdefault(value.name, value) is not value:
-                    raise RuntimeError(f"{module.name} defines the method {value.name} a second time")
+            if isinstance(value, Method) and found.setdefault(value.name, value) is not value:
+                raise RuntimeError(f"{module.name} defines the method {value.name} a second time")
     return found
 
 

@@ -6,7 +6,9 @@ A sound that cannot be played is skipped with a warning; when none could, the co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from fsctl.errors import CommandFailed, FetchError, ScriptError
 from fsctl.freeswitch import commands
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
 
     from fsctl.call.call import Call
     from fsctl.freeswitch.commands import Application
+    from fsctl.swml.document import Where
 
 __all__ = ["Voice", "play", "play_sound"]
+
+log = structlog.get_logger(__name__)
 
 # Nobody waits longer for one sound; a call may last four hours by default.
 _LONGEST_SOUND = 14400.0
@@ -28,12 +33,30 @@ _LONGEST_SOUND = 14400.0
 _LEVELS = ((-4, -14.0), (-3, -8.0), (-2, -4.4), (-1, -1.9), (0, 0.0), (1, 2.3), (2, 7.2), (3, 10.4), (4, 12.7))
 
 
+class SoundText(Text):
+    """A playable sound. A written one must be of a known form; a computed one is judged when its turn comes."""
+
+    def exact(self, value: Any, where: Where) -> str:
+        """Raise ScriptError for text that is no sound (an empty ``say:`` is one: it may get its words later)."""
+        text = super().exact(value, where)
+        try:
+            sounds.parse(text)
+        except ScriptError as problem:
+            if problem.code != "relay_script_method_execute_failed":
+                raise ScriptError(problem.code, problem.message, where) from None
+        return text
+
+    def read(self, value: Any, where: Where) -> str:
+        """Any text: the other sounds of the list are played even when this one cannot be."""
+        return super().exact(self.convert(value), where)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Play:
     """``volume`` in dB; the ``say_`` parameters are for ``say:`` sounds."""
 
-    url: str | None = parameter(Text(), default=None)
-    urls: tuple[str, ...] | None = parameter(TextList(), default=None)
+    url: str | None = parameter(SoundText(), default=None)
+    urls: tuple[str, ...] | None = parameter(TextList(SoundText(), min_items=1), default=None)
     auto_answer: bool = parameter(Boolean(), default=True)
     volume: float = parameter(Number(low=-40, high=40), default=0.0)
     say_voice: str | None = parameter(Text(), default=None)
@@ -44,9 +67,9 @@ class Play:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """How ``say:`` sounds are spoken."""
+    """How ``say:`` sounds are spoken; without a name, by the operator's voice for the language and gender."""
 
-    name: str
+    name: str | None
     language: str
     gender: str
 
@@ -54,13 +77,13 @@ class Voice:
     def chosen(cls, call: Call, name: str | None, language: str | None, gender: str | None) -> Voice:
         """The instruction's wish, else the script's variables, else the language's defaults."""
 
-        def pick(wish: str | None, variable: str, default: str) -> str:
-            return wish or str(call.vars.get(variable) or default)
+        def pick(wish: str | None, variable: str) -> str:
+            return wish or str(call.vars.get(variable) or "")
 
         return cls(
-            pick(name, "say_voice", "Polly.Salli"),
-            pick(language, "say_language", "en-US"),
-            pick(gender, "say_gender", "female"),
+            pick(name, "say_voice") or None,
+            pick(language, "say_language") or "en-US",
+            pick(gender, "say_gender") or "female",
         )
 
 
@@ -126,5 +149,10 @@ def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: C
 
 
 def _speech(call: Call, text: str, voice: Voice) -> Application:
-    choice = call.services.voices.choose(voice.name, voice.language, voice.gender)
-    return commands.speak(choice.engine, choice.voice, voices.spoken_text(text))
+    words = voices.spoken(text)
+    if not words:
+        raise ScriptError("relay_script_method_execute_failed", "`say:` has nothing to say")
+    chosen = call.services.voices.choose(voice.name, voice.language, voice.gender)
+    if chosen.note:
+        log.info("voice_substituted", note=chosen.note)
+    return commands.speak(chosen.engine, chosen.name, words)

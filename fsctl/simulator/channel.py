@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fsctl.simulator.bugs import Bug
     from fsctl.simulator.caller import Caller
     from fsctl.simulator.events import Headers
-    from fsctl.simulator.media import Playing
+    from fsctl.simulator.playing import Playing
     from fsctl.simulator.switch import Switch
     from fsctl.simulator.wire import Listener
 

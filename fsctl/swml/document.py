@@ -70,7 +70,9 @@ class Where:
         """The place of the parameter ``name`` of the object at this place."""
         return Where(self.section, (*self.path, name), None, name, source=self._source)
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The place without its line: costs no look-up."""
         text = self.section
         for key in self.path:
             if isinstance(key, int):
@@ -79,11 +81,13 @@ class Where:
                 text += f".{key}" if text else key
             else:
                 text += f"[{key!r}]"
-        text = text or "document"
-        return text if self.line is None else f"{text} (line {self.line})"
+        return text or "document"
+
+    def __str__(self) -> str:
+        return self.text if self.line is None else f"{self.text} (line {self.line})"
 
     def __repr__(self) -> str:
-        return f"Where({str(self)!r})"
+        return f"Where({self.text!r})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Where):

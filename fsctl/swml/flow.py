@@ -6,14 +6,22 @@ A method returns one of these, or None for "go on with the next instruction". Pu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fsctl.swml.document import Block
+    from fsctl.swml.document import Block, Document
+    from fsctl.swml.scope import Scope
 
-__all__ = ["Enter", "Execute", "Flow", "Jump", "Return", "Stop", "Transfer"]
+__all__ = ["Choice", "Choose", "Enter", "Execute", "Flow", "Jump", "Return", "Stop", "Transfer"]
+
+
+class Choice(Protocol):
+    """A ``cond`` or a ``switch`` waiting to be asked (``fsctl.swml.choice``)."""
+
+    def choose(self, scope: Scope) -> Enter | None:
+        """The block to run, or None. Raises ScriptError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +29,13 @@ class Enter:
     """Run ``block``, then go on after the instruction that answered this."""
 
     block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Ask ``choice`` for a block and run it: the ``result`` of a method that has one."""
+
+    choice: Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +48,29 @@ class Jump:
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Call ``dest`` (section, URL or inline document) as a subroutine.
+    """Call ``dest`` (section, URL, document as text, or checked document) as a subroutine.
 
     ``params`` replace the caller's until it returns; then ``on_return`` runs, then, if the subroutine set a
-    ``return_value``, ``result`` (a method's answer computed from it).
+    ``return_value``, what ``result`` chooses.
     """
 
-    dest: str
+    dest: str | Document
     params: Mapping[str, Any] = field(default_factory=dict)
     on_return: Block | None = None
-    result: Any = None
+    result: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Leave the current section for ``dest`` and never come back."""
+    """Leave the current section, and every subroutine around it, for ``dest`` and never come back."""
 
-    dest: str
+    dest: str | Document
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """Leave the current subroutine with ``value``; outside one, end the script."""
+    """Leave the current subroutine with ``value`` (None: without one); outside a subroutine, end the script."""
 
     value: Any = None
 
@@ -65,4 +80,4 @@ class Stop:
     """End the script: the call has been, or is being, hung up."""
 
 
-Flow: TypeAlias = Enter | Jump | Execute | Transfer | Return | Stop
+Flow: TypeAlias = Enter | Choose | Jump | Execute | Transfer | Return | Stop

@@ -36,7 +36,7 @@ PUBLISHED = frozenset(
     join_conference join_room label live_transcribe live_translate pay play prompt receive_fax record record_call
     request return send_digits send_fax send_sms set sip_refer sleep stop_denoise stop_record_call stop_stream
     stop_tap stream switch tap transcribe transcribe_stop transfer unset user_event
-    """.split()
+    """.split()  # noqa: SIM905 - a paragraph, not a page
 )
 """Every method of the published language, whether fsctl runs it or not."""
 

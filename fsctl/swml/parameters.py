@@ -23,7 +23,7 @@ import difflib
 import math
 import re
 from dataclasses import MISSING, dataclass
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 from urllib.parse import urlsplit
 
@@ -464,7 +464,7 @@ class OneOf(Kind):
 class _Fixed(Kind):
     """A part of the script itself: known before the call, never computed."""
 
-    def read(self, value: Any, where: Where) -> Any:
+    def read(self, value: Any, where: Where) -> Any:  # noqa: ARG002 - whatever it is
         wrong(WRONG_TYPE, f"{_name(where)} must be {self.expects} written in the document, not computed", where)
 
 
@@ -486,9 +486,7 @@ class Cases(_Fixed):
 
     def check(self, value: Any, where: Where, checker: Checker) -> Any:
         if not isinstance(value, dict):
-            return checker.found(
-                WRONG_TYPE, f"{_name(where)} must be {self.expects}, not {_type_name(value)}", where
-            )
+            return checker.found(WRONG_TYPE, f"{_name(where)} must be {self.expects}, not {_type_name(value)}", where)
         made = {key: checker.block(block, where.child(key)) for key, block in value.items()}
         return REFUSED if any(block is REFUSED for block in made.values()) else made
 
@@ -503,9 +501,7 @@ class Source(_Fixed):
         if isinstance(value, bool | int | float):
             return to_text(value)
         if not isinstance(value, str):
-            return checker.found(
-                WRONG_TYPE, f"{_name(where)} must be {self.expects}, not {_type_name(value)}", where
-            )
+            return checker.found(WRONG_TYPE, f"{_name(where)} must be {self.expects}, not {_type_name(value)}", where)
         if not value.strip():
             return checker.found(INVALID_VALUE, f"{_name(where)} must not be empty", where)
         return value
@@ -596,7 +592,8 @@ class Record(Kind):
     @property
     def shape(self) -> Shape:
         """The declared fields."""
-        return _shape(self.type, tuple(map(tuple, self.one_of)))
+        record: Any = self.type
+        return _shape(record, tuple(map(tuple, self.one_of)))
 
 
 @dataclass(frozen=True)
@@ -762,8 +759,8 @@ class Shape:
         return f"there is no parameter `{name}`{hint}"
 
 
-@lru_cache(maxsize=None)
-def _shape(record: type[Any], one_of: tuple[tuple[str, ...], ...]) -> Shape:
+@cache
+def _shape(record: type, one_of: tuple[tuple[str, ...], ...]) -> Shape:
     return Shape(record, one_of)
 
 
@@ -796,9 +793,7 @@ class Branches(_Fixed):
 
     def check(self, value: Any, where: Where, checker: Checker) -> Any:
         if not isinstance(value, list):
-            return checker.found(
-                WRONG_TYPE, f"{_name(where)} must be {self.expects}, not {_type_name(value)}", where
-            )
+            return checker.found(WRONG_TYPE, f"{_name(where)} must be {self.expects}, not {_type_name(value)}", where)
         branches: list[Branch] = []
         otherwise: list[Branch] = []
         refused = False

@@ -51,7 +51,7 @@ class SourceError(ScriptError):
         self.line = line
 
 
-class _Twice(ValueError):  # noqa: N818 - never leaves this module
+class _Twice(ValueError):
     """A JSON object names ``key`` twice."""
 
     def __init__(self, key: str) -> None:
@@ -100,7 +100,7 @@ class Source:
         if self._root is None:
             self._root = _compose_json(self.text) if self.format == "json" else _compose_yaml(self.text)
         node = self._root
-        line: int = node.start_mark.line
+        line = _line(node)
         at_section = ("sections", section) if section and isinstance(node, yaml.MappingNode) else ()
         for depth, key in enumerate((*at_section, *path)):
             if depth == len(at_section) and isinstance(key, int):
@@ -295,7 +295,7 @@ class _YamlTree:
             if key == "<<" and event.implicit[0]:
                 merged += self._merged(value, value_event)
             elif key in made:
-                raise SourceError(_DUPLICATED, f"the key {key!r} is written twice", event.start_mark.line + 1)
+                raise SourceError(_DUPLICATED, f"the key {key!r} is written twice", _line(event) + 1)
             else:
                 made[key] = value
         for mapping in merged:
@@ -338,12 +338,12 @@ class _YamlTree:
 
     @staticmethod
     def _wrong(event: Any, problem: str) -> SourceError:
-        return SourceError(_PARSE_ERROR, f"the YAML cannot be used: {problem}", event.start_mark.line + 1)
+        return SourceError(_PARSE_ERROR, f"the YAML cannot be used: {problem}", _line(event) + 1)
 
     @staticmethod
     def _too_deep(event: Any) -> SourceError:
         problem = f"the document is nested more than {MAX_TREE_DEPTH} levels deep"
-        return SourceError(_TOO_DEEP, problem, event.start_mark.line + 1)
+        return SourceError(_TOO_DEEP, problem, _line(event) + 1)
 
 
 def _plain(text: str) -> Any:
@@ -368,6 +368,11 @@ def _mark(line: int) -> yaml.Mark:
     return yaml.Mark("", 0, line, 0, None, 0)
 
 
+def _line(place: yaml.Node | yaml.Event) -> int:
+    mark = place.start_mark
+    return 0 if mark is None else mark.line
+
+
 def _compose_yaml(text: str) -> yaml.Node:
     loader = _Loader(text)
     try:
@@ -384,23 +389,23 @@ def _compose_json(text: str, *, stop_at_twice: bool = False) -> yaml.Node:
     stack: list[Any] = [holder]
     keys: list[yaml.ScalarNode | None] = [None]
     names: list[set[str]] = [set()]
-    for token in _JSON_TOKEN.findall(text):
-        if token == "\n":
+    for piece in _JSON_TOKEN.findall(text):
+        if piece == "\n":
             line += 1
             continue
-        if token in ",:":
+        if piece in ",:":
             continue
-        if token in "}]":
+        if piece in "}]":
             stack.pop()
             keys.pop()
             names.pop()
             continue
-        if token == "{":
+        if piece == "{":
             node: Any = yaml.MappingNode("", [], _mark(line))
-        elif token == "[":
+        elif piece == "[":
             node = yaml.SequenceNode("", [], _mark(line))
         else:
-            node = yaml.ScalarNode("", json.loads(token) if token[0] == '"' else token, _mark(line))
+            node = yaml.ScalarNode("", json.loads(piece) if piece[0] == '"' else piece, _mark(line))
         parent, key = stack[-1], keys[-1]
         if isinstance(parent, yaml.SequenceNode):
             parent.value.append(node)
@@ -413,7 +418,7 @@ def _compose_json(text: str, *, stop_at_twice: bool = False) -> yaml.Node:
         else:
             parent.value.append((key, node))
             keys[-1] = None
-        if token in "{[":
+        if piece in "{[":
             stack.append(node)
             keys.append(None)
             names.append(set())
@@ -422,17 +427,17 @@ def _compose_json(text: str, *, stop_at_twice: bool = False) -> yaml.Node:
 
 
 def _line_of_twice(text: str) -> int:
-    return int(_compose_json(text, stop_at_twice=True).start_mark.line) + 1
+    return _line(_compose_json(text, stop_at_twice=True)) + 1
 
 
 def _child(node: yaml.Node, key: str | int) -> tuple[int, yaml.Node] | None:
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             if name.value == key:
-                return name.start_mark.line, value
+                return _line(name), value
     elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
         value = node.value[key]
-        return value.start_mark.line, value
+        return _line(value), value
     return None
 
 

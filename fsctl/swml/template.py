@@ -59,7 +59,7 @@ def contains_placeholder(value: Any) -> bool:
 def _parse_path(text: str) -> Path | None:
     if text in _JS_WORDS or _PATH.fullmatch(text) is None:
         return None
-    return tuple(name if name else int(index) for name, index in _STEP.findall(text))
+    return tuple(name or int(index) for name, index in _STEP.findall(text))
 
 
 def parse_path(text: str) -> Path | None:
@@ -78,7 +78,7 @@ def parse_template(text: str) -> tuple[Part, ...]:
 def _parse(text: str) -> tuple[Part, ...]:
     parts: list[Part] = []
     done = 0
-    for opening in iter(lambda: _OPENING.search(text, done), None):
+    while (opening := _OPENING.search(text, done)) is not None:
         end = _closing(text, opening.end())
         if end < 0:
             break

@@ -29,7 +29,6 @@ import structlog
 from gevent.event import Event
 from gevent.pool import Group
 
-from fsctl import __version__
 from fsctl.call.events import Callback, CallStateChanged, ControlChanged, ScriptWarning, UserEvent
 from fsctl.errors import FetchError
 from fsctl.signature import sign
@@ -53,7 +52,6 @@ log = structlog.get_logger(__name__)
 FINAL_REASONS: Final = frozenset({"address", "scheme", "malformed"})
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 30.0
-USER_AGENT: Final = f"fsctl/{__version__}"
 
 
 class WebClient(Protocol):
@@ -390,7 +388,7 @@ class Sender:
         return self._judge(lane, "status", status, retry_after(answer.get("wait")))
 
     def _judge(self, lane: _Lane, reason: str, status: int | None, asked: float = 0.0) -> _Verdict:
-        """Tell what an attempt came to: arrived, not wanted, hopeless, or worth another within the time that is left."""
+        """Tell what an attempt came to: arrived, not wanted, hopeless, or worth another in the time that is left."""
         if status is not None and 200 <= status < 300:
             return _Verdict("delivered", reason, status)
         if status == 410:
@@ -403,11 +401,7 @@ class Sender:
         return _Verdict(None, reason, status, after)
 
     def _headers(self, delivery: Delivery, url: str) -> dict[str, str]:
-        headers = {
-            "User-Agent": USER_AGENT,
-            "webhook-id": delivery.id,
-            "webhook-timestamp": str(int(delivery.at)),
-        }
+        headers = {"webhook-id": delivery.id, "webhook-timestamp": str(int(delivery.at))}
         if delivery.body:
             headers["Content-Type"] = "application/json"
         if self._signing_key:

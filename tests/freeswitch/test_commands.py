@@ -44,7 +44,7 @@ def test_connection_commands(command, line):
         (commands.record_stop(U, "/r/a.wav"), f"uuid_record {U} stop /r/a.wav"),
         (
             commands.stream_start(U, "wss://a.example/x?y=1", "mono", 8000, '{"a":"it\'s"}'),
-            f"uuid_audio_stream {U} start wss://a.example/x?y=1 mono 8000 {{\"a\":\"it\\'s\"}}",
+            f'uuid_audio_stream {U} start wss://a.example/x?y=1 mono 8000 {{"a":"it\\\'s"}}',
         ),
         (commands.stream_stop(U), f"uuid_audio_stream {U} stop"),
     ],
@@ -63,7 +63,9 @@ def test_arguments_stay_out_of_reprs():
     assert "secret" not in repr(commands.set_variable(U, "STREAM_EXTRA_HEADERS", "Bearer secret"))
 
 
-@pytest.mark.parametrize("path", ["relative.wav", "http://x/y", "{a=b}/x.wav", "say:hello", "tone_stream://path=/etc/passwd"])
+@pytest.mark.parametrize(
+    "path", ["relative.wav", "http://x/y", "{a=b}/x.wav", "say:hello", "tone_stream://path=/etc/passwd"]
+)
 def test_playback_takes_only_sounds_of_our_own_making(path):
     with pytest.raises(ValueError, match="own making"):
         commands.playback(path)

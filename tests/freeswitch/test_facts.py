@@ -47,7 +47,10 @@ def event(name, **headers):
             facts.RecordStopped("/r/a.wav", "success-silence", 1240),
         ),
         (event("RECORD_STOP", Record_File_Path="/r/a.wav"), facts.RecordStopped("/r/a.wav", "", 0)),
-        (event("BACKGROUND_JOB", Job_UUID="j-1", **{"_body": "+OK\n"}).replace(b'"-body"', b'"_body"'), facts.JobDone("j-1", "+OK\n")),
+        (
+            event("BACKGROUND_JOB", Job_UUID="j-1", **{"_body": "+OK\n"}).replace(b'"-body"', b'"_body"'),
+            facts.JobDone("j-1", "+OK\n"),
+        ),
         (event("CUSTOM", Event_Subclass="mod_audio_stream::connect"), facts.StreamConnected()),
         (event("CUSTOM", Event_Subclass="something::else"), None),
         (event("HEARTBEAT"), None),
@@ -87,7 +90,11 @@ def test_a_strange_stream_body_is_still_a_fact(body):
 def test_no_value_can_forge_a_header(value):
     """A variable that holds what looks like a header stays a value, whatever it is."""
     raw = json.dumps(
-        {"Event-Name": "DTMF", "variable_evil": value + '","Event-Name":"CHANNEL_HANGUP","DTMF-Digit":"9', "DTMF-Digit": "1"},
+        {
+            "Event-Name": "DTMF",
+            "variable_evil": value + '","Event-Name":"CHANNEL_HANGUP","DTMF-Digit":"9',
+            "DTMF-Digit": "1",
+        },
         separators=(",", ":"),
     ).encode()
 

@@ -1,0 +1,363 @@
+"""The leg on a wire whose far end does what a FreeSWITCH does, and what it should not."""
+
+import gevent
+import pytest
+
+from fsctl.clock import Clock
+from fsctl.errors import CommandFailed, LegGone, ProtocolError
+from fsctl.esl.leg import EslLeg
+from fsctl.freeswitch import commands, facts
+from fsctl.freeswitch.commands import Api, Application
+from tests.fakes.freeswitch import OK, UUID, Peer, api, event, meanwhile, offer
+
+
+@pytest.fixture
+def peer():
+    peer = Peer()
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def leg(peer):
+    gone = []
+    leg = EslLeg(peer.ours, clock=Clock(), timeout=2.0, linger=10, on_gone=gone.append)
+    leg.heard_gone = gone
+    yield leg
+    leg._connection.stop()
+
+
+@pytest.fixture
+def opened(peer, leg):
+    far = meanwhile(peer.handshake)
+    leg.open(2.0)
+    far.get(timeout=5)
+    return leg
+
+
+class TestOpen:
+    def test_it_learns_who_calls(self, peer, leg):
+        far = meanwhile(peer.handshake)
+
+        found = leg.open(2.0)
+
+        far.get(timeout=5)
+        assert (UUID, "alice", "1000") == (found.uuid, found.caller_number, found.destination_number)
+        assert not leg.answered
+
+    def test_filters_come_before_the_subscription(self, peer, leg):
+        """The other way round FreeSWITCH would flood us with every call's events."""
+        opening = meanwhile(leg.open, 2.0)
+        peer.expect("connect", offer())
+        lines = [peer.command()[0] for _ in range(5)]
+        peer.send(OK * 4, api("+OK"))
+        opening.get(timeout=5)
+
+        assert ["linger", "filter", "filter", "events", "api"] == [line.split(" ")[0] for line in lines]
+        assert not any("myevents" in line for line in lines)
+
+    def test_an_answered_call_is_known_to_be(self, peer, leg):
+        far = meanwhile(lambda: peer.handshake(Answer_State="answered"))
+        leg.open(2.0)
+        far.get(timeout=5)
+
+        assert leg.answered
+
+    def test_without_full_control_the_operator_is_told(self, peer, leg):
+        far = meanwhile(peer.expect, "connect", offer().replace(b"Control: full", b"Control: single-channel"))
+
+        with pytest.raises(ProtocolError, match="async full"):
+            leg.open(2.0)
+        far.get(timeout=5)
+
+    def test_no_answer_in_time(self, peer, leg):
+        with pytest.raises(LegGone):
+            leg.open(0.05)
+        peer.command()
+
+        assert peer.at_end()
+
+    def test_a_peer_that_is_no_freeswitch(self, peer, leg):
+        peer.send(b"HTTP/1.1 400 Bad Request\nServer: x\n\n")
+
+        with pytest.raises(LegGone):
+            leg.open(2.0)
+
+
+class TestExecute:
+    def test_it_ends_with_its_own_id(self, peer, opened):
+        """Two of the same application at once each wake their own waiter."""
+        first = meanwhile(opened.execute, Application("playback", "/a.wav"), 5.0)
+        second_id = None
+        first_id = peer.operation("playback")
+        second = meanwhile(opened.execute, Application("playback", "/b.wav"), 5.0)
+        second_id = peer.operation("playback")
+        peer.send(
+            event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=second_id, Application_Response="FILE PLAYED"),
+            event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=first_id, Application_Response="FILE NOT FOUND"),
+        )
+
+        assert "FILE PLAYED" == second.get(timeout=5).response
+        assert "FILE NOT FOUND" == first.get(timeout=5).response
+
+    def test_an_event_before_the_reply(self, peer, opened):
+        """FreeSWITCH may send the completion before it acknowledges the command."""
+        running = meanwhile(opened.execute, Application("answer"), 5.0)
+        head, _ = peer.command()
+        identity = dict(line.split(": ", 1) for line in head.split("\n")[1:])["Event-UUID"]
+        peer.send(event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=identity, Application_Response="_none_"), OK)
+
+        assert "_none_" == running.get(timeout=5).response
+
+    def test_somebody_elses_completion_wakes_nobody(self, peer, opened):
+        running = meanwhile(opened.execute, Application("answer"), 5.0)
+        identity = peer.operation("answer", event("CHANNEL_EXECUTE_COMPLETE", Application_UUID="other"))
+        gevent.sleep(0)
+        assert not running.ready()
+        peer.send(event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=identity))
+
+        assert identity == running.get(timeout=5).operation
+
+    def test_an_argument_cannot_run_functions(self, peer, opened):
+        running = meanwhile(opened.begin, commands.speak("flite", "slt", "${system id}"))
+        _, body = peer.expect("sendmsg", OK)
+        running.get(timeout=5)
+
+        assert "flite|slt|\\${system id}" == body
+
+    def test_where_nothing_expands_nothing_is_escaped(self, peer, leg):
+        far = meanwhile(lambda: peer.handshake(variable_app_disable_expand_variables="true"))
+        leg.open(2.0)
+        far.get(timeout=5)
+        running = meanwhile(leg.begin, commands.speak("flite", "slt", "${system id}"))
+        _, body = peer.expect("sendmsg", OK)
+        running.get(timeout=5)
+
+        assert "flite|slt|${system id}" == body
+
+    def test_a_refusal(self, peer, opened):
+        running = meanwhile(opened.execute, Application("answer"), 5.0)
+        peer.expect("sendmsg", b"Content-Type: command/reply\nReply-Text: -ERR invalid session id [x]\n\n")
+
+        with pytest.raises(CommandFailed, match="invalid session id"):
+            running.get(timeout=5)
+
+    def test_one_that_never_completes(self, peer, opened):
+        running = meanwhile(opened.execute, Application("answer"), 0.05)
+        peer.operation("answer")
+
+        with pytest.raises(CommandFailed, match="did not end within"):
+            running.get(timeout=5)
+
+    def test_a_reply_that_never_comes_closes_the_connection(self, peer):
+        """The order of replies would be unknown from then on."""
+        leg = EslLeg(peer.ours, clock=Clock(), timeout=0.05, linger=10, on_gone=lambda _: None)
+        far = meanwhile(peer.handshake)
+        leg.open(2.0)
+        far.get(timeout=5)
+
+        with pytest.raises(LegGone):
+            leg.ask(Api("status"))
+        peer.command()
+        assert peer.at_end()
+
+
+class TestApi:
+    def test_output(self, peer, opened):
+        asking = meanwhile(opened.ask, Api("uuid_getvar", f"{UUID} x"))
+        peer.expect(f"api uuid_getvar {UUID} x", api("a\nb % \u00e9"))
+
+        assert "a\nb % \u00e9" == asking.get(timeout=5)
+
+    @pytest.mark.parametrize("text", ["-ERR no such thing\n", "-USAGE: uuid_x\n"])
+    def test_refusal(self, peer, opened, text):
+        asking = meanwhile(opened.ask, Api("uuid_x"))
+        peer.expect("api uuid_x", api(text))
+
+        with pytest.raises(CommandFailed, match=text[1:5]):
+            asking.get(timeout=5)
+
+    def test_a_job_waits_for_its_own_event(self, peer, opened):
+        working = meanwhile(opened.job, Api("uuid_audio_stream", "stop"), 5.0)
+        head, _ = peer.expect(
+            "bgapi uuid_audio_stream stop", b"Content-Type: command/reply\nReply-Text: +OK Job-UUID: x\n\n"
+        )
+        job = head.split("Job-UUID: ")[1]
+        peer.send(
+            event("BACKGROUND_JOB", Job_UUID="other", body="-ERR"), event("BACKGROUND_JOB", Job_UUID=job, body="+OK\n")
+        )
+
+        assert "+OK\n" == working.get(timeout=5)
+
+    def test_a_job_that_fails(self, peer, opened):
+        working = meanwhile(opened.job, Api("x"), 5.0)
+        head, _ = peer.expect("bgapi x", OK)
+        peer.send(event("BACKGROUND_JOB", Job_UUID=head.split("Job-UUID: ")[1], body="-ERR Operation Failed\n"))
+
+        with pytest.raises(CommandFailed, match="Operation Failed"):
+            working.get(timeout=5)
+
+    def test_commands_of_two_greenlets_keep_their_own_replies(self, peer, opened):
+        asking = [meanwhile(opened.ask, Api("echo", str(number))) for number in range(20)]
+        for _ in asking:
+            head, _body = peer.command()
+            peer.send(api(head.removeprefix("api echo ")))
+
+        assert [str(number) for number in range(20)] == [one.get(timeout=5) for one in asking]
+
+    def test_telling_waits_for_nothing_and_survives_a_refusal(self, peer, opened):
+        opened.tell(Api("uuid_break", UUID), Api("uuid_x"))
+        peer.expect("api uuid_break", api("-ERR no\n"))
+        peer.expect("api uuid_x", api("+OK"))
+        asking = meanwhile(opened.ask, Api("status"))
+        peer.expect("api status", api("up"))
+
+        assert "up" == asking.get(timeout=5)
+
+
+class TestFacts:
+    def test_listening(self, peer, opened):
+        with opened.listen(facts.Digit) as heard:
+            peer.send(event("DTMF", DTMF_Digit="1"), event("CHANNEL_ANSWER"), event("DTMF", DTMF_Digit="2"))
+
+            assert [facts.Digit("1"), facts.Digit("2")] == [heard.next(5), heard.next(5)]
+            assert heard.next(0.01) is None
+
+    def test_reacting_until_told_not_to(self, peer, opened):
+        heard = []
+        stop = opened.react(facts.Digit, heard.append)
+        with opened.listen(facts.Digit) as waiting:
+            peer.send(event("DTMF", DTMF_Digit="1"))
+            waiting.next(5)
+            stop()
+            peer.send(event("DTMF", DTMF_Digit="2"))
+            waiting.next(5)
+
+        assert [facts.Digit("1")] == heard
+
+    def test_a_reaction_that_fails_costs_the_others_nothing(self, peer, opened):
+        def fails(_):
+            raise RuntimeError("a bug")
+
+        opened.react(facts.Digit, fails)
+        with opened.listen(facts.Digit) as heard:
+            peer.send(event("DTMF", DTMF_Digit="1"))
+
+            assert facts.Digit("1") == heard.next(5)
+
+    def test_duplicates_and_nonsense_are_harmless(self, peer, opened):
+        peer.send(
+            event("CHANNEL_EXECUTE_COMPLETE", Application_UUID="x"),
+            event("CHANNEL_EXECUTE_COMPLETE", Application_UUID="x"),
+            event("BACKGROUND_JOB"),
+            b"Content-Length: 2\nContent-Type: text/event-json\n\n\xff\xfe",
+            b"Content-Length: 2\nContent-Type: log/data\n\nhi",
+        )
+        asking = meanwhile(opened.ask, Api("status"))
+        peer.expect("api status", api("up"))
+
+        assert "up" == asking.get(timeout=5)
+
+
+class TestGone:
+    def waiters(self, leg):
+        """One of everything that can wait."""
+
+        def listening():
+            with leg.listen(facts.Digit) as heard:
+                heard.next()
+
+        return [
+            meanwhile(leg.execute, Application("playback", "/a.wav"), 60.0),
+            meanwhile(leg.job, Api("x"), 60.0),
+            meanwhile(listening),
+            meanwhile(leg.waiter().wait),
+        ]
+
+    def test_a_hangup_ends_every_wait(self, peer, opened):
+        waiting = self.waiters(opened)
+        peer.operation("playback")
+        peer.expect("bgapi x", OK)
+        peer.send(event("CHANNEL_HANGUP", Hangup_Cause="USER_BUSY"))
+
+        for one in waiting:
+            with pytest.raises(LegGone, match="USER_BUSY"):
+                one.get(timeout=5)
+        assert ["USER_BUSY"] == opened.heard_gone
+
+    @pytest.mark.parametrize(
+        "last",
+        [
+            pytest.param(b"", id="between-messages"),
+            pytest.param(b"Content-Type: comm", id="in-a-header"),
+            pytest.param(b"Content-Length: 100\nContent-Type: text/event-json\n\n{", id="in-a-body"),
+            pytest.param(b"Content-Type: text/html\n\n", id="after-garbage"),
+            pytest.param(OK, id="after-a-reply-to-nothing"),
+        ],
+    )
+    def test_the_end_of_the_socket_ends_every_wait(self, peer, opened, last):
+        waiting = self.waiters(opened)
+        peer.operation("playback")
+        peer.expect("bgapi x", OK)
+        peer.send(last)
+        peer.close()
+
+        for one in waiting:
+            with pytest.raises(LegGone):
+                one.get(timeout=5)
+        assert 1 == len(opened.heard_gone)
+        assert opened.wait_ended(5)
+
+    def test_the_end_before_a_reply(self, peer, opened):
+        asking = meanwhile(opened.ask, Api("status"))
+        peer.command()
+        peer.close()
+
+        with pytest.raises(LegGone):
+            asking.get(timeout=5)
+
+    def test_afterwards_nothing_is_sent(self, peer, opened):
+        peer.send(event("CHANNEL_HANGUP", Hangup_Cause="NORMAL_CLEARING"), event("CHANNEL_HANGUP_COMPLETE"))
+        assert opened.wait_ended(5)
+
+        for attempt in (
+            lambda: opened.ask(Api("status")),
+            lambda: opened.execute(Application("answer"), 1),
+            lambda: opened.waiter().wait(),
+        ):
+            with pytest.raises(LegGone):
+                attempt()
+        opened.hang_up("NORMAL_CLEARING")
+        opened.tell(Api("status"))
+
+    def test_facts_after_the_hangup_still_come(self, peer, opened):
+        """The recording is completed while the channel is torn down."""
+        heard = []
+        opened.react(facts.RecordStopped, heard.append)
+        peer.send(
+            event("CHANNEL_HANGUP", Hangup_Cause="NORMAL_CLEARING"),
+            b"Content-Type: text/disconnect-notice\nContent-Disposition: linger\nLinger-Time: 5\nContent-Length: 0\n\n",
+            event("RECORD_STOP", Record_File_Path="/a.wav"),
+            event("CHANNEL_HANGUP_COMPLETE", Hangup_Cause="NORMAL_CLEARING"),
+        )
+
+        assert opened.wait_ended(5)
+        assert [facts.RecordStopped("/a.wav", "", 0)] == heard
+        assert 1 == len(opened.heard_gone)
+
+    def test_leaving_frees_freeswitchs_thread(self, peer, opened):
+        leaving = meanwhile(opened.close)
+        peer.expect("exit", b"Content-Type: command/reply\nReply-Text: +OK bye\n\n")
+
+        leaving.get(timeout=5)
+        assert peer.at_end()
+
+
+def test_a_refused_call_goes_on_in_its_dialplan(peer, leg):
+    refusing = meanwhile(leg.give_back)
+    peer.expect("connect", offer())
+    peer.expect("resume", OK)
+    peer.expect("exit", OK)
+
+    refusing.get(timeout=5)
+    assert peer.at_end()

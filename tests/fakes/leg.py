@@ -1,0 +1,165 @@
+"""A leg that remembers what it is asked and answers with the facts it was given.
+
+Keeps the contract of ``fsctl.call.leg.Leg``; ``tests/esl/test_leg.py`` holds both to it.
+"""
+
+from collections import deque
+from contextlib import contextmanager
+
+from fsctl.errors import CommandFailed, LegGone
+from fsctl.freeswitch import facts
+from fsctl.freeswitch.commands import Api, Application
+
+
+class FakeLeg:
+    """``leg.when("playback", response="FILE NOT FOUND")`` and ``leg.when("uuid_record", reply="-ERR no")`` set answers;
+    ``then=`` runs with the command's argument once it was given; ``lasts=`` is how long an application takes.
+    """
+
+    def __init__(self, clock, *, answered=False):
+        self.uuid = "0b8b6d9e-3f0a-4a51-9d5e-1f2a3b4c5d6e"
+        self.clock = clock
+        self.answered = answered
+        self.gone = False
+        self.cause = ""
+        self.sent = []
+        self._answers = {}
+        self._listeners = {}
+
+    # -- what the test arranges and looks at ------------------------------------------------------------------------
+
+    def when(self, name, *, response="FILE PLAYED", reply="+OK", lasts=0.0, then=None):
+        self._answers[name] = (response, reply, lasts, then)
+
+    def happen(self, fact):
+        """FreeSWITCH says this, now."""
+        if isinstance(fact, facts.Answered):
+            self.answered = True
+        for listener in list(self._listeners.get(type(fact), ())):
+            listener(fact)
+        if isinstance(fact, facts.HungUp | facts.Ended):
+            self.gone = True
+            self.cause = fact.cause
+
+    def at(self, seconds, fact):
+        """FreeSWITCH says this, ``seconds`` from now."""
+        self.clock.later(seconds, self.happen, fact)
+
+    def applications(self, *names):
+        return [c for c in self.sent if isinstance(c, Application) and (not names or c.name in names)]
+
+    def apis(self, *names):
+        return [c for c in self.sent if isinstance(c, Api) and (not names or c.name in names)]
+
+    # -- the contract -----------------------------------------------------------------------------------------------
+
+    def answer(self):
+        self.execute(Application("answer"), 60.0)
+        if not self.gone:
+            self.happen(facts.Answered())
+
+    def pre_answer(self):
+        self.execute(Application("pre_answer"), 60.0)
+
+    def hang_up(self, cause):
+        if not self.gone:
+            self.sent.append(Api("uuid_kill", cause))
+            self.happen(facts.HungUp(cause))
+
+    def drop(self, cause):
+        self.hang_up(cause)
+
+    def execute(self, application, seconds):
+        return self.finish(self.begin(application), seconds)
+
+    def begin(self, application):
+        self._check()
+        self.sent.append(application)
+        response, reply, lasts, then = self._answers.get(application.name, ("FILE PLAYED", "+OK", 0.0, None))
+        if reply.startswith("-"):
+            raise CommandFailed(application.name, reply)
+        if then is not None:
+            then(application.argument)
+        return application, response, self.clock.now() + lasts
+
+    def finish(self, operation, seconds):
+        application, response, end = operation
+        wanted = max(end - self.clock.now(), 0.0)
+        self.clock.run(lambda: self.gone, min(wanted, seconds))
+        self._check()
+        if wanted > seconds:
+            raise CommandFailed(application.name, f"did not end within {seconds:g} s")
+        return facts.Completed("op", response)
+
+    def ask(self, api):
+        self._check()
+        self.sent.append(api)
+        _, reply, _, then = self._answers.get(api.name, ("", "+OK", 0.0, None))
+        if reply.startswith("-"):
+            raise CommandFailed(api.name, reply)
+        if then is not None:
+            then(api.argument)
+        return reply
+
+    def job(self, api, seconds):
+        return self.ask(api)
+
+    def tell(self, *apis):
+        for api in apis:
+            if not self.gone:
+                try:
+                    self.ask(api)
+                except CommandFailed:
+                    pass
+
+    def fire(self, command):
+        self.sent.append(command)
+
+    @contextmanager
+    def listen(self, *kinds):
+        heard = _Facts(self)
+        for kind in kinds:
+            self._listeners.setdefault(kind, []).append(heard.queue.append)
+        yield heard
+        for kind in kinds:
+            self._listeners[kind].remove(heard.queue.append)
+
+    def react(self, kind, reaction):
+        reactions = self._listeners.setdefault(kind, [])
+        reactions.append(reaction)
+        return lambda: reactions.remove(reaction) if reaction in reactions else None
+
+    def waiter(self):
+        return _Waiter(self)
+
+    def _check(self):
+        if self.gone:
+            raise LegGone(self.cause)
+
+
+class _Facts:
+    def __init__(self, leg):
+        self.leg = leg
+        self.queue = deque()
+
+    def next(self, seconds=None):
+        self.leg.clock.run(lambda: self.queue or self.leg.gone, seconds)
+        if self.queue:
+            return self.queue.popleft()
+        self.leg._check()
+        return None
+
+
+class _Waiter:
+    def __init__(self, leg):
+        self.leg = leg
+        self.is_set = False
+
+    def set(self):
+        self.is_set = True
+
+    def wait(self, seconds=None):
+        self.leg.clock.run(lambda: self.is_set or self.leg.gone, seconds)
+        if not self.is_set:
+            self.leg._check()
+        return self.is_set
