@@ -4,18 +4,21 @@ Exit codes: 0 fine, 1 the thing looked at is wrong, 2 wrong usage, 78 the config
 commands do lies elsewhere and is imported when its command runs.
 """
 
+# ruff: noqa: D301 - the character \\b in the docstrings is click's mark for "leave these lines as they are"
+
 from __future__ import annotations
 
 import json as jsonlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fsctl import __version__
 from fsctl.config import DEFAULT_PATH, Config, ConfigProblems, load, render_defaults, settings, shown
 from fsctl.errors import ConfigError
 
@@ -58,9 +61,10 @@ def _assignments(_context: click.Context, parameter: click.Parameter, values: tu
 
 
 CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _config_option(text: str) -> Any:
+def _config_option(text: str) -> Callable[[Command], Command]:
     return click.option("--config", "config_path", type=CONFIG_FILE, envvar="FSCTL_CONFIG", metavar="FILE", help=text)
 
 
@@ -73,7 +77,7 @@ def _service_settings(path: Path | None) -> Config:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("fsctl"), prog_name="fsctl", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="fsctl", message="%(prog)s %(version)s")
 def cli() -> None:
     """Run SWML call documents on FreeSWITCH.
 
@@ -86,7 +90,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Run the service.")
 @_service_config
 def serve(config_path: Path | None) -> int:
     """Run the service: take calls from FreeSWITCH until told to stop.
@@ -106,7 +110,7 @@ def serve(config_path: Path | None) -> int:
     return run_service(config)
 
 
-@cli.command()
+@cli.command(short_help="Show one call, without a FreeSWITCH.")
 @click.option("--json", is_flag=True, help="One JSON object per line instead of text.")
 def demo(json: bool) -> int:
     """Show one call from start to end, without a FreeSWITCH.
@@ -124,7 +128,7 @@ def demo(json: bool) -> int:
     return run_demo(json=json, color=_color() and not json)
 
 
-@cli.command()
+@cli.command(short_help="Run one document against a simulated switch.")
 @click.argument("document", metavar="DOC")
 @click.option(
     "--digits", default="", help="What the caller presses: 0-9 * # A-D; w waits half a second, W a whole one."
@@ -152,7 +156,7 @@ def simulate(
     """Run one document against a simulated switch, faster than real time.
 
     DOC is a file, or - for standard input. Prints each method with its result, what FreeSWITCH is asked, the
-    webhooks (they are not sent), the final variables and how the call ended. Exits 0 when the script ended without a
+    webhooks, the final variables and how the call ended. Exits 0 when the script ended without a
     script error. --vars and --params give text, and may be repeated.
 
     \b
@@ -186,7 +190,7 @@ def _must_be_readable(document: str) -> None:
         raise click.BadParameter(f"{document}: no such file", param_hint="DOC")
 
 
-@cli.command()
+@cli.command(short_help="Say what is wrong with documents.")
 @click.argument("documents", metavar="DOC...", nargs=-1, required=True)
 @click.option("--json", is_flag=True, help="JSON lines: an object per finding, then one per file.")
 @_document_config
@@ -218,12 +222,12 @@ def check(documents: tuple[str, ...], json: bool, config_path: Path | None) -> i
     return int(wrong)
 
 
-@cli.group()
+@cli.group(short_help="Show or check the settings.")
 def config() -> None:
     """Look at the settings: what they are, where each came from, whether they can be used."""
 
 
-@config.command()
+@config.command(short_help="Print every setting and where it came from.")
 @_service_config
 @click.option("--defaults", is_flag=True, help="Print a whole commented configuration file with every default.")
 @click.option("--json", is_flag=True, help="One JSON object per line: name, value and origin.")
@@ -251,7 +255,7 @@ def show(config_path: Path | None, defaults: bool, json: bool) -> int:
     return 0
 
 
-@config.command("check")
+@config.command("check", short_help="Say whether the settings can be used.")
 @_service_config
 @click.option("--json", is_flag=True, help="One JSON object per problem: setting, origin and problem.")
 def check_config(config_path: Path | None, json: bool) -> int:

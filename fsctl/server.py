@@ -73,7 +73,7 @@ class Server:
         self.engine = Engine(
             memory_bytes=config.script.expression_memory_bytes, deadline_seconds=config.script.expression_timeout
         )
-        self.web = Client(Policy(allow_private=config.network.allow_private))
+        self.web = Client(Policy(allow_private=config.network.allow_private), user_agent=f"fsctl/{__version__}")
         self.sender = Sender(
             self.web,
             settings=config.webhooks,
@@ -95,7 +95,7 @@ class Server:
                 max_bytes=config.media.cache_max_bytes,
                 max_file_bytes=config.media.max_file_bytes,
                 timeout=config.media.timeout,
-                recordings=recordings,
+                own_urls=recordings.path_of_url,
             ),
             recordings=recordings,
             voices=Voices(config.media.tts_engine, config.media.tts_voice, config.media.voices),
@@ -179,19 +179,20 @@ class Server:
     def _live(self) -> dict[str, int]:
         return {
             **self.calls.counts(),
-            "webhooks": self.sender.backlog,
-            "javascript_evaluations": self.engine.evaluations,
-            "javascript_kills": self.engine.kills,
+            "webhook_backlog": self.sender.backlog,
+            "evaluations": self.engine.evaluations,
+            "kills": self.engine.kills,
+            "deaths": self.engine.deaths,
         }
 
 
 def _limits(config: Config) -> Limits:
     script = config.script
     return Limits(
-        max_jumps=script.max_jumps,
-        max_jumps_without_input=script.max_jumps_without_input,
+        jumps=script.max_jumps,
+        jumps_without_interaction=script.max_jumps_without_input,
         max_steps=script.max_steps,
-        max_documents=script.max_documents,
+        documents=script.max_documents,
         stringify_params=config.documents.stringify_params,
     )
 

@@ -246,12 +246,12 @@ class _Progress:
         self.steps += 1
         self._started = monotonic()
 
-    def finished(self, instruction: Instruction, outcome: str, problem: Exception | None) -> None:
+    def finished(self, instruction: Instruction, outcome: str, problem: BaseException | None) -> None:
         """An instruction ended."""
         call = self._call
         where = instruction.where
         if isinstance(problem, CommandFailed):
-            call.warn("relay_script_method_execute_failed", str(problem), instruction=instruction)
+            call.warn("relay_script_method_execute_failed", str(problem), where=where)
         call.emit(
             MethodFinished(
                 call.info,
@@ -266,7 +266,7 @@ class _Progress:
 
     def warning(self, code: str, message: str, instruction: Instruction) -> None:
         """An instruction went wrong without ending the script."""
-        self._call.warn(code, message, instruction=instruction)
+        self._call.warn(code, message, where=instruction.where)
 
 
 def _shown(source: str) -> str:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, MutableMappi
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from http.client import HTTPException, RemoteDisconnected
+from http.client import IncompleteRead as IncompleteHTTPRead
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from select import POLLIN
 from typing import Any, NamedTuple, TypeAlias
@@ -43,7 +44,7 @@ from urllib3 import (
     Timeout,
 )
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, IncompleteRead, LocationParseError, ProtocolError, SSLError
+from urllib3.exceptions import HTTPError, IncompleteRead, InvalidHeader, LocationParseError, ProtocolError, SSLError
 from urllib3.exceptions import TimeoutError as TimeoutHTTPError
 from urllib3.util import parse_url
 
@@ -55,7 +56,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
 Resolver: TypeAlias = Callable[[str, int], list[tuple[Any, ...]]]  # as getaddrinfo answers
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 MAX_URL = 8192
 MAX_DROPPED = 65_536  # of an answer nobody reads; what is longer costs the connection instead
@@ -196,7 +197,8 @@ class Client:
     ) -> None:
         self._user_agent = user_agent
         self._target = lru_cache(maxsize=1024)(partial(_read_url, policy.schemes))
-        door = _Door(policy, resolve or _resolve)
+        self._elsewhere = lru_cache(maxsize=256)(partial(_read_url, tuple(DEFAULT_PORTS)))
+        self._door = door = _Door(policy, resolve or _resolve)
         trust = _Trust(tls)
         self._answers = _Pools(door, trust, pool_size)
         self._messages = _Pools(door, trust, pool_size)
@@ -207,6 +209,18 @@ class Client:
         Raises FetchError (``malformed``, ``scheme``).
         """
         return self._target(url).url
+
+    def admit(self, url: str, *, timeout: float = 5.0) -> None:
+        """Check a URL (``http``, ``https``, ``ws``, ``wss``) that FreeSWITCH will connect to in our place.
+
+        Each address of its host must be allowed. FreeSWITCH asks its resolver again, so this guards against URLs that
+        point inward, not against a name server that lies to one of us. Raises FetchError.
+        """
+        target = self._elsewhere(url)
+        try:
+            self._door.admit(target.host, target.port, timeout)
+        except FAILURES as error:
+            raise _explain(target, error) from error
 
     def fetch(
         self,
@@ -269,8 +283,19 @@ class Client:
         finally:
             timer.close()
 
-    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeouts: Timeouts) -> int:
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeouts: Timeouts,
+        *,
+        received: Callable[[Mapping[str, str]], None] | None = None,
+    ) -> int:
         """Send a message and give the status of the answer, whatever it is; what the answer says is dropped.
+
+        ``received`` is shown the headers of the answer, which may be asked for in any spelling.
 
         Never follows a redirect (its signature names this URL). A message may arrive twice: one that met a kept-open
         connection its server was just closing is sent again on a new one.
@@ -287,6 +312,8 @@ class Client:
             raw = self._messages.ask(method, target, self._headers(given), body, timeouts)
             status = raw.status
             try:
+                if received is not None:
+                    received(raw.headers)
                 raw.read(MAX_DROPPED, decode_content=False)  # the connection is kept if that was all
             finally:
                 _release(raw)
@@ -325,9 +352,11 @@ def _read(target: _Target, raw: BaseHTTPResponse, max_bytes: int, started: float
     """Read an answer whole, or say why not."""
     if (raw.length_remaining or 0) > max_bytes:
         raise _Failure("size", f"is longer than {max_bytes} bytes", raw.status)
-    body = raw.read(max_bytes + 1, decode_content=False)
-    if len(body) > max_bytes:
-        raise _Failure("size", f"is longer than {max_bytes} bytes", raw.status)
+    body = b""
+    while piece := raw.read(max_bytes + 1 - len(body), decode_content=False):  # the empty one proves it is whole
+        body += piece
+        if len(body) > max_bytes:
+            raise _Failure("size", f"is longer than {max_bytes} bytes", raw.status)
     headers = {name.lower(): raw.headers[name] for name in raw.headers}
     encoding = headers.get("content-encoding", "")
     if body and encoding.strip().lower() not in {"", "identity"}:
@@ -367,10 +396,10 @@ def _read_url(schemes: tuple[str, ...], url: str) -> _Target:
         parts = parse_url(url)
     except LocationParseError as error:
         raise _malformed(url, "is not a URL") from error
+    if parts.scheme is not None and parts.scheme not in schemes:
+        raise FetchError(redact(url), "scheme", f"is {parts.scheme}, not {' or '.join(schemes)}")
     if parts.scheme is None or not parts.host:
         raise _malformed(url, "is not a whole URL (https://host/path)")
-    if parts.scheme not in schemes:
-        raise FetchError(redact(url), "scheme", f"is {parts.scheme}, not {' or '.join(schemes)}")
     if parts.port == 0 or "%" in parts.host:
         raise _malformed(url, "has a host or port nobody can have")
     authority = parts.host if parts.port is None else f"{parts.host}:{parts.port}"
@@ -431,9 +460,9 @@ REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((TimeoutError, TimeoutHTTPError), "timeout", "gave no answer in time"),
     ((ssl.SSLError, SSLError), "tls", "cannot be trusted: {}"),
     ((ConnectionRefusedError,), "refused", "refused the connection"),
-    ((IncompleteRead, RemoteDisconnected), "connect", "broke off"),
+    ((IncompleteRead, IncompleteHTTPRead, RemoteDisconnected), "connect", "broke off"),
     ((OSError,), "connect", "cannot be reached: {}"),
-    ((HTTPException, ProtocolError), "content", "does not answer in HTTP ({})"),
+    ((HTTPException, ProtocolError, InvalidHeader), "content", "does not answer in HTTP ({})"),
     ((ValueError,), "malformed", "cannot be asked: a header or the method holds a character that is not allowed"),
 )
 
@@ -527,7 +556,7 @@ class _Door:
     ) -> socket.socket:
         """Connect within ``seconds``, the look-up included. Raises _Failure or OSError."""
         until = time.monotonic() + seconds
-        addresses = self._addresses(host, port, seconds)
+        addresses = self._allowed(self._addresses(host, port, seconds))
         failure: OSError = TimeoutError()
         for number, (family, address) in enumerate(addresses):
             connection = socket.socket(family, socket.SOCK_STREAM)
@@ -548,22 +577,29 @@ class _Door:
                 return connection
         raise failure
 
+    def admit(self, host: str, port: int, seconds: float) -> None:
+        """Raise _Failure unless every address of the host is allowed: somebody else chooses among them."""
+        for address in self._addresses(host, port, seconds):
+            self._allowed([address])
+
     def _addresses(self, host: str, port: int, seconds: float) -> list[tuple[int, tuple[Any, ...]]]:
         try:
             with gevent.Timeout(seconds, TimeoutError()):
-                found = self._resolve(host, port)
+                found = self._resolve(host.strip("[]"), port)
         except TimeoutError:
             raise _Failure("timeout", "gave no address in time") from None
         except (socket.gaierror, UnicodeError) as error:
             raise _Failure(
                 "dns", f"cannot be found: {getattr(error, 'strerror', None) or 'not a host name'}"
             ) from error
-        candidates = list(dict.fromkeys((info[0], info[4]) for info in found))
-        allowed = [candidate for candidate in candidates if self._policy.allows(candidate[1][0])]
-        if not candidates:
+        if not found:
             raise _Failure("dns", "has no address")
+        return list(dict.fromkeys((info[0], info[4]) for info in found))
+
+    def _allowed(self, addresses: list[tuple[int, tuple[Any, ...]]]) -> list[tuple[int, tuple[Any, ...]]]:
+        allowed = [candidate for candidate in addresses if self._policy.allows(candidate[1][0])]
         if not allowed:
-            refused = candidates[0][1][0]
+            refused = addresses[0][1][0]
             raise _Failure("address", f"is at {refused}, which is not on the public internet and not allowed here")
         return allowed
 
@@ -589,7 +625,7 @@ class _Guarded(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         self._answered = 0
         assert self.timeout is not None
-        return self._door.open(self.host.strip("[]"), self.port, self.timeout, self.socket_options or ())
+        return self._door.open(self.host, self.port, self.timeout, self.socket_options or ())
 
     @property
     def is_connected(self) -> bool:

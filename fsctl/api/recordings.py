@@ -91,11 +91,10 @@ class Recordings:
             number = os.open(self._directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             raise missing from None
-        file = os.fdopen(number, "rb", buffering=0)
         if not stat.S_ISREG(os.fstat(number).st_mode):
-            file.close()
+            os.close(number)
             raise missing
-        return file
+        return os.fdopen(number, "rb", buffering=0)
 
     def _describe(self, req: falcon.Request, resp: falcon.Response, name: str, found: os.stat_result) -> Span | None:
         """Set status and headers; answers with the part to send, None when there is nothing to send."""

@@ -144,8 +144,11 @@ class _Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent carries no t
         """Write nothing: the application writes the access line."""
 
     def _log_error(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if not issubclass(kind, gevent.GreenletExit):
-            log.error("http_response_failed", client=_host(self.client_address), exc_info=(kind, error, trace))
+        client = _host(self.client_address)
+        if issubclass(kind, ConnectionError | TimeoutError):  # it went away, or does not read
+            log.info("http_connection_lost", client=client, problem=str(error))
+        elif not issubclass(kind, gevent.GreenletExit):
+            log.error("http_response_failed", client=client, exc_info=(kind, error, trace))
 
     def log_error(self, msg: str, *arguments: Any) -> None:
         """Report a request that could not be read; the client's fault, and its text is not repeated."""

@@ -145,10 +145,10 @@ class Call:
         self.controls.add(control)
         return control
 
-    def warn(self, code: str, message: str, *, fatal: bool = False, instruction: Any = None) -> None:
-        """Tell the world what went wrong in the script, at the instruction that runs."""
-        instruction = instruction or self.instruction
-        where = getattr(instruction, "where", None)
+    def warn(self, code: str, message: str, *, fatal: bool = False, where: Any = None) -> None:
+        """Tell the world what went wrong in the script: at ``where``, else at the instruction that runs."""
+        instruction = self.instruction
+        where = where or getattr(instruction, "where", None)
         self.emit(
             ScriptWarning(
                 self.info,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fsctl.clock import Clock
-    from fsctl.config import StreamsConfig
+    from fsctl.config.sections import Streams
     from fsctl.media.files import Files
     from fsctl.media.recordings import Recordings
     from fsctl.media.voices import Voices
@@ -25,6 +25,6 @@ class Services:
     files: Files
     recordings: Recordings
     voices: Voices
-    streams: StreamsConfig
+    streams: Streams
     max_duration: float
     request_timeout: float

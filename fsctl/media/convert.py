@@ -14,6 +14,7 @@ import os
 import resource
 import struct
 import sys
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -238,24 +239,23 @@ def convert(source: Path, target: Path, gain_db: float, max_bytes: int, raw: str
                 raise Unplayable("it holds no sound")
 
 
-def _open(source: Path, raw: str) -> Any:
+@contextmanager
+def _open(source: Path, raw: str) -> Iterator[Any]:
     import soundfile  # noqa: PLC0415
 
-    try:
-        sound = soundfile.SoundFile(source)
-    except soundfile.SoundFileError:
-        subtype = "GSM610" if _is_gsm(source) else {"ulaw": "ULAW", "alaw": "ALAW"}.get(raw)
-        if subtype is None:
-            with source.open("rb") as file:
-                first = file.read(8).hex(" ")
-            raise Unplayable(f"it is in no format that can be decoded; it begins with {first}") from None
-        sound = soundfile.SoundFile(source, "r", 8000, 1, subtype, format="RAW")
-    if sound.format == "MP3":
-        sound.close()
-        sound = soundfile.SoundFile(_Longer(source))
-    # Else it seeks to where it is after each block, which an MP3 decoder answers with a click.
-    sound.seekable = lambda: False
-    return sound
+    with ExitStack() as opened:
+        try:
+            sound = opened.enter_context(soundfile.SoundFile(source))
+        except soundfile.SoundFileError:
+            subtype = "GSM610" if _is_gsm(source) else {"ulaw": "ULAW", "alaw": "ALAW"}.get(raw)
+            if subtype is None:
+                raise Unplayable(f"it is in no format that can be decoded; it begins with {_first(source)}") from None
+            sound = opened.enter_context(soundfile.SoundFile(source, "r", 8000, 1, subtype, format="RAW"))
+        if sound.format == "MP3":
+            sound = opened.enter_context(soundfile.SoundFile(opened.enter_context(_Longer(source))))
+        # Else it seeks to where it is after each block, which an MP3 decoder answers with a click.
+        sound.seekable = lambda: False
+        yield sound
 
 
 class _Longer(io.FileIO):
@@ -275,6 +275,11 @@ class _Longer(io.FileIO):
         return super().tell() * (64 if self._far else 1)
 
 
+def _first(source: Path) -> str:
+    with source.open("rb") as file:
+        return file.read(8).hex(" ")
+
+
 def _is_gsm(source: Path) -> bool:
     """Whether every 33rd byte begins with the mark of a GSM 06.10 frame, all that such files have for a header."""
     data = source.read_bytes()
@@ -284,10 +289,14 @@ def _is_gsm(source: Path) -> bool:
 
 def _blocks(sound: Any) -> Iterator[Any]:
     import numpy as np  # noqa: PLC0415
+    import soundfile  # noqa: PLC0415
 
     buffer = np.empty((_BLOCK, sound.channels), np.float64)
-    while frames := sound.buffer_read_into(buffer, "float64"):
-        yield buffer[:frames]
+    try:
+        while frames := sound.buffer_read_into(buffer, "float64"):
+            yield buffer[:frames]
+    except soundfile.SoundFileError as error:
+        raise Unplayable(f"it is damaged: {error}") from error
 
 
 class _Thinner:
@@ -331,6 +340,8 @@ def main(arguments: list[str]) -> int:
     _limit()
     try:
         convert(Path(source), Path(target), float(gain_db), int(max_bytes), *raw)
+        with Path(target).open("rb") as written:
+            os.fsync(written.fileno())
     except Unplayable as error:
         sys.stderr.write(f"{_SAYS}{error}\n")
         return _DATA_ERROR

@@ -193,13 +193,13 @@ class Files:
         """Find the copy of a URL; None when there is none, or its file is gone or was cut short by a power failure."""
         try:
             copy = _Copy(**json.loads((self._directory / f"{key}.json").read_bytes()))
-            return copy if (self._directory / copy.source).stat().st_size == copy.size else None
+            return copy if self._is_whole(copy.source, copy.size) else None
         except (OSError, ValueError, TypeError):
             return None
 
     def _remember(self, key: str, copy: _Copy) -> None:
         aside = self._aside()
-        _write(aside, json.dumps(asdict(copy)).encode())
+        aside.write_bytes(json.dumps(asdict(copy)).encode())
         self._publish(aside, f"{key}.json")
 
     def _refreshed(self, url: str, key: str) -> _Copy:
@@ -253,7 +253,7 @@ class Files:
         kind = "wav" if wav is not None and wav.plain else "src"
         threads = gevent.get_hub().threadpool  # a large file would keep every call waiting
         name = f"{stem}-{threads.apply(_digest, (body,))}.{kind}"
-        if not self._touch(name):
+        if not self._is_whole(name, len(body)):
             aside = self._aside()
             try:
                 threads.apply(_write, (aside, body))
@@ -314,6 +314,12 @@ class Files:
         except OSError:
             return False
         return True
+
+    def _is_whole(self, name: str, size: int) -> bool:
+        try:
+            return (self._directory / name).stat().st_size == size
+        except OSError:
+            return False
 
     def _forget(self, name: str) -> None:
         (self._directory / name).unlink(missing_ok=True)
@@ -376,4 +382,7 @@ def _digest(body: bytes) -> str:
 
 
 def _write(path: Path, body: bytes) -> None:
-    path.write_bytes(body)
+    with path.open("wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())  # a rename may survive a power failure that its content does not

@@ -80,7 +80,7 @@ class Capture:
     @classmethod
     def of(cls, method_name: str, params: Any) -> Capture:
         """The capture that a method's parameters ask for."""
-        named = {name: getattr(params, name, None) for name in cls.__slots__ if name != "method"}
+        named: dict[str, Any] = {name: getattr(params, name, None) for name in cls.__slots__ if name != "method"}
         return cls(method=method_name, **named)
 
 

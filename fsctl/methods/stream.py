@@ -173,7 +173,7 @@ def _check_url(call: Call, url: str) -> None:
         raise CommandFailed("stream", "the URL must begin with wss://")
     if plain and not call.services.streams.allow_plaintext:
         raise CommandFailed("stream", "ws:// is not encrypted; streams.allow_plaintext would allow it")
-    call.services.web.policy.check(url)
+    call.services.web.admit(url)
 
 
 def _mix(track: str) -> tuple[str, list[str]]:

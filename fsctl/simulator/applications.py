@@ -123,7 +123,7 @@ def _assign(channel: Channel, pair: str) -> None:
 @application("transfer")
 def transfer(channel: Channel, argument: str) -> None:
     """Leave for another extension, as ``<extension> [<dialplan>] [<context>]``."""
-    channel.transfer(argument.split(" ")[0])
+    channel.transfer(argument.split(" ", maxsplit=1)[0])
 
 
 @application("deflect")

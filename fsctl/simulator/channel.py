@@ -17,6 +17,7 @@ import structlog
 from gevent.event import Event as Signal
 
 from fsctl.simulator import identity, nasty, reporting
+from fsctl.simulator.call import Said
 from fsctl.simulator.caller import keys
 from fsctl.simulator.events import Event
 from fsctl.simulator.expansion import Expander, scoped
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from fsctl.simulator.caller import Caller
     from fsctl.simulator.events import Headers
     from fsctl.simulator.playing import Playing
+    from fsctl.simulator.recorder import Recording
+    from fsctl.simulator.streamer import Stream
     from fsctl.simulator.switch import Switch
     from fsctl.simulator.wire import Listener
 
@@ -74,8 +77,11 @@ class Message:
 
 @dataclass(slots=True)
 class Executed:
-    """An application the channel executed: ``argument`` after expansion, ``response`` once it ended, times in call
-    seconds (Unix); ``ended`` is 0.0 while it runs."""
+    """An application the channel executed.
+
+    ``argument`` is what it saw, after expansion; ``response`` is known once it ended. Times are Unix seconds of call
+    time; ``ended`` is 0.0 while it runs.
+    """
 
     application: str
     argument: str
@@ -119,6 +125,13 @@ class Channel:
         self.digits: deque[Digit] = deque(maxlen=256)
         self.dialed = ""
         self.sent_digits = ""
+        self.refused_with = ""
+        self.levels: dict[tuple[str, str], int] = {}
+        self.heard: list[tuple[float, float]] = []
+        self.recordings: list[Recording] = []
+        self.streams: list[Stream] = []
+        self.transcript: list[Said] = []
+        self.attending: Listener | None = None
         self.playing: list[Playing] = []
         self.bugs: list[Bug] = []
         self.listeners: list[Listener] = []
@@ -377,7 +390,7 @@ class Channel:
     # Executing
 
     def _perform_next(self) -> bool:
-        queue = self._first if self._first else self._queue
+        queue = self._first or self._queue
         if not queue or self._depth >= _NESTED or (self._locked and queue is self._queue):
             return False
         message = queue.popleft()
@@ -533,11 +546,38 @@ class Channel:
 
     def listener_gone(self, listener: Listener) -> None:
         """The application closed its socket or lost it: resume, leave the park, or be stranded in it for ever."""
-        if self.hung_up:
-            return
-        if truth(self.variables.get("socket_resume")):
-            self.resumed = True
-            self.redirect(None)
-        elif not self.parked and listener.session_waits:
-            self.stranded = True
+        if not self.hung_up and listener is self.attending:
+            if truth(self.variables.get("socket_resume")):
+                self.resumed = True
+                self.redirect(None)
+            elif not self.parked:
+                self.stranded = True
         self.wake()
+
+    def transfer(self, extension: str, actions: Sequence[Action] | None = None) -> None:
+        """Leave for another extension; the listeners stay."""
+        caller = self.data.caller
+        context, now = caller["Context"], self.clock.now()
+        origin = f"{int(now)}:{self.switch.new_uuid()}:bl_xfer:{extension}/{context}/XML"
+        for name, value in (
+            ("max_forwards", str(int(seconds_of(self.variables.get("max_forwards"), 70)) - 1)),
+            ("transfer_history", origin),
+            ("transfer_source", origin),
+        ):
+            self.variables.set(name, value)
+        caller["RDNIS"], caller["Destination-Number"] = caller["Destination-Number"], extension
+        caller["Transfer-Source"] = origin
+        caller["Profile-Index"] = str(int(caller["Profile-Index"]) + 1)
+        self.data.at("Profile-Created-Time", now)
+        self.data.change(Channel_State_Number="2")
+        self.redirect(self.switch.extension(extension) if actions is None else actions)
+
+    def speech(self) -> tuple[tuple[float, float], ...]:
+        """When the party talks, as Unix times; never while unanswered or without RTP."""
+        if not self.answered or not self.behaviour.sends_rtp:
+            return ()
+        return tuple((self.answered_at + begin, self.answered_at + end) for begin, end in self.behaviour.speaks)
+
+    def said(self, who: str, data: bytes) -> None:
+        """Note a message of the wire."""
+        self.transcript.append(Said(self.clock.now() - self.started, who, data))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import gevent
@@ -16,6 +15,8 @@ from fsctl.simulator.subscription import MY_EVENTS, Filter
 from fsctl.simulator.text import seconds_of, truth
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fsctl.simulator.framing import Command
     from fsctl.simulator.wire import Listener
 
@@ -60,6 +61,7 @@ def _connect(listener: Listener, _: Command) -> Answer:
     tail = "Content-Type: command/reply\nReply-Text: %2BOK%0A\nSocket-Mode: async\nControl: full\n\n"
     listener.connected = True
     listener.settled.set()
+    channel.wake()
     return (head + data + tail).encode("utf-8", "surrogateescape")
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import gevent
 from gevent.event import Event as Signal
+from gevent.lock import RLock
 from gevent.queue import Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Connection", "Connector", "Outcome", "Scripted", "StreamClosed", "StreamFailed", "WebSockets"]
 
@@ -130,7 +130,7 @@ class ScriptedConnection:
 
     def receive(self) -> str:
         """The next text the script sends."""
-        said = self._inbox.get()
+        said: str | StreamClosed = self._inbox.get()
         if isinstance(said, StreamClosed):
             raise said
         return said
@@ -199,6 +199,7 @@ class _WebSocket:
     protocol: Any
     headers: Mapping[str, str]
     texts: list[str] = field(default_factory=list)
+    lock: RLock = field(default_factory=RLock)
 
     def __post_init__(self) -> None:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -245,9 +246,10 @@ class _WebSocket:
             raise self._closed() from None
 
     def _flush(self) -> None:
-        for data in self.protocol.data_to_send():
-            if data:
-                self.sock.sendall(data)
+        with self.lock:
+            for data in self.protocol.data_to_send():
+                if data:
+                    self.sock.sendall(data)
 
     def _pump(self) -> bool:
         try:

@@ -102,9 +102,7 @@ def _sliced(name: str) -> tuple[str, int, int]:
 
 
 def _cut(value: str, offset: int, length: int) -> str:
-    if offset >= 0:
-        value = value[offset:]
-    elif -offset <= len(value):
+    if offset >= 0 or -offset <= len(value):
         value = value[offset:]
     return value[:length] if 0 < length < len(value) else value
 

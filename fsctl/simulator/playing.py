@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fsctl.simulator.events import Event
@@ -25,23 +25,26 @@ _READ_AHEAD = 32768
 
 @dataclass(slots=True)
 class Playing:
-    """A file that is playing: ``position`` in seconds; ``changed`` when somebody meddled with it."""
+    """A file that is playing: ``position`` in seconds as of the last change.
+
+    ``meddling`` is what ``uuid_fileman`` wants changed: it happens when the session looks.
+    """
 
     playable: Playable
     position: float = 0.0
     speed: int = 0
     paused: bool = False
-    changed: bool = False
+    meddling: list[Callable[[Playing], None]] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
         """Seconds of file a second of call takes."""
-        return 2.0 ** (self.speed / 2)
+        return 0.0 if self.paused else float(2.0 ** (self.speed / 2))
 
     @property
     def left(self) -> float:
         """Call seconds until its end, infinite while paused."""
-        return math.inf if self.paused else max(0.0, self.playable.seconds - self.position) / self.rate
+        return max(0.0, self.playable.seconds - self.position) / self.rate if self.rate else math.inf
 
 
 def terminator(channel: Channel) -> Callable[[str], bool]:
@@ -68,9 +71,12 @@ def play(channel: Channel, path: str, on_digit: Callable[[str], bool] | None = N
     parameters = list(playable.parameters.items())
     channel.fire("PLAYBACK_START", after=[*named, *parameters])
     playing = Playing(playable)
+    began = channel.clock.now()
     channel.playing.append(playing)
     ended = _run(channel, playing, on_digit)
     channel.playing.remove(playing)
+    if not path.startswith("silence_stream"):
+        channel.heard.append((began, channel.clock.now()))
     for index in range(len(playable.parts)):
         if index:
             _report_part(channel, playable, "open", index)
@@ -84,13 +90,12 @@ def play(channel: Channel, path: str, on_digit: Callable[[str], bool] | None = N
 def _run(channel: Channel, playing: Playing, on_digit: Callable[[str], bool] | None) -> Ended:
     limit = seconds_of(channel.variables.get("playback_timeout_sec")) or math.inf
     while True:
-        playing.changed = False
-        ended = channel.wait(min(playing.left, limit), on_digit=on_digit, until=lambda: playing.changed)
+        ended = channel.wait(min(playing.left, limit), on_digit=on_digit, until=lambda: bool(playing.meddling))
         limit -= channel.waited
-        if not playing.paused or ended != "until":
-            playing.position += 0.0 if playing.paused else channel.waited * playing.rate
+        playing.position = min(playing.playable.seconds, playing.position + channel.waited * playing.rate)
         if ended != "until":
             return ended
+        playing.meddling.pop(0)(playing)
 
 
 def _account(channel: Channel, playing: Playing, *, whole: bool) -> None:

@@ -292,9 +292,7 @@ def record(channel: Channel, argument: str) -> None:
     silent = silence_ends(channel.speech(), began, quiet, quiet)
     if silent:
         ends.append(silent[0])
-    ended = channel.wait(
-        min(ends, default=math.inf) - began, on_digit=terminator(channel), one_digit_a_frame=True
-    )
+    ended = channel.wait(min(ends, default=math.inf) - began, on_digit=terminator(channel), one_digit_a_frame=True)
     if ended == "done" and silent and silent[0] == min(ends):
         variables.set("silence_hits_exhausted", "true")
     samples = int((channel.clock.now() - began) / _FRAME) * 160 if channel.behaviour.sends_rtp else 0

@@ -63,12 +63,10 @@ def _targets(text: str) -> Iterator[tuple[str, int, str]]:
 
 def _attend(channel: Channel, listener: Listener) -> None:
     channel.listeners.append(listener)
-    channel.switch.adopt(listener)
+    channel.attending = listener
+    channel.switch.index(listener)
     gevent.spawn(listener.run)
-    listener.settled.wait()
-    if channel.gone:
-        if channel.hung_up:
-            listener.poke()
-        return
-    # The application that closes before the park has begun breaks no park: nobody is left to end it.
+    channel.wait(until=listener.settled.is_set, breakable=False)
+    # An application that closes before the park has begun breaks no park: nobody is left to end it.
     channel.park(over=lambda: listener.finished.is_set() and not channel.stranded)
+    channel.attending = None

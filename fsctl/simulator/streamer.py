@@ -146,7 +146,9 @@ class Stream(Bug):
 
     def _audio(self, at: float, seconds: float) -> bytes:
         samples = round(self.rate * seconds)
-        said, heard = (bool(talking(one, at, at + seconds)) for one in (self.channel.speech(), tuple(self.channel.heard)))
+        said, heard = (
+            bool(talking(one, at, at + seconds)) for one in (self.channel.speech(), tuple(self.channel.heard))
+        )
         read = media.tone(samples) if said else media.silence(samples)
         if self.mix == "stereo":
             return media.stereo(read, media.tone(samples) if heard else media.silence(samples))

@@ -7,13 +7,13 @@ in :mod:`fsctl.simulator.commands`; all misbehaviour of a :class:`~fsctl.simulat
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
 import gevent
-import structlog
 from gevent.event import Event as Signal
 from gevent.lock import RLock
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from fsctl.simulator.switch import Switch
 
 __all__ = ["Listener"]
-
-log = structlog.get_logger(__name__)
 
 HANDSHAKE_SECONDS = 25.0
 
@@ -64,11 +62,6 @@ class Listener:
         self._written = 0
         self._polled = 0.0
         self._lock = RLock()
-
-    @property
-    def session_waits(self) -> bool:
-        """Whether the session is still on its way into the park this connection controls."""
-        return self.channel is not None and not self.channel.parked
 
     # Reading
 
@@ -264,7 +257,5 @@ class Listener:
     def cut(self) -> None:
         """Close without a word."""
         self._cut = True
-        try:
+        with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            log.debug("simulated_socket_already_closed")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fsctl.swml.document import Document, DocumentInvalid, Finding, Instruction, Where
 from fsctl.swml.parameters import REFUSED, WRONG_TYPE, Later, Refused, similar
 from fsctl.swml.source import DEFAULT_MAX_BYTES, Source, SourceError, digest_of
+from fsctl.swml.values import quoted
 
 if TYPE_CHECKING:
     from fsctl.swml.document import Block
@@ -38,23 +39,34 @@ _NO_ELEMENT = "relay_script_element_undefined"
 
 
 def compile_document(
-    source: bytes | str, methods: Methods, *, max_bytes: int = DEFAULT_MAX_BYTES, name: str = ""
+    source: bytes | str,
+    methods: Methods,
+    *,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    max_nesting: int = MAX_NESTING,
+    name: str = "",
 ) -> Document:
     """The document in ``source`` (JSON or YAML), checked. ``name`` says where it came from.
 
     Raises :class:`DocumentInvalid` with every finding, in document order.
     """
-    return _compile(source, methods, max_bytes, name, bare=False)
+    return _compile(source, methods, max_bytes, max_nesting, name, bare=False)
 
 
 def compile_inline(
-    text: str, methods: Methods, *, bare: bool = True, max_bytes: int = DEFAULT_MAX_BYTES, name: str = "inline"
+    text: str,
+    methods: Methods,
+    *,
+    bare: bool = True,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    max_nesting: int = MAX_NESTING,
+    name: str = "inline",
 ) -> Document:
     """A document written as text inside another one; with ``bare`` it may be a JSON list of instructions.
 
     Raises :class:`DocumentInvalid`.
     """
-    return _compile(text, methods, max_bytes, name, bare=bare and text.lstrip().startswith("["))
+    return _compile(text, methods, max_bytes, max_nesting, name, bare=bare and text.lstrip().startswith("["))
 
 
 class Compiler:
@@ -68,11 +80,13 @@ class Compiler:
         methods: Methods,
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        max_nesting: int = MAX_NESTING,
         documents: int = 256,
         cache_bytes: int = 16_000_000,
     ) -> None:
         self.methods = methods
         self.max_bytes = max_bytes
+        self.max_nesting = max_nesting
         self._documents = documents
         self._cache_bytes = cache_bytes
         self._cache: OrderedDict[str, tuple[Document, int]] = OrderedDict()
@@ -86,7 +100,9 @@ class Compiler:
         if known is not None:
             self._cache.move_to_end(digest)
             return known[0]
-        document = compile_document(source, self.methods, max_bytes=self.max_bytes, name=name)
+        document = compile_document(
+            source, self.methods, max_bytes=self.max_bytes, max_nesting=self.max_nesting, name=name
+        )
         if len(raw) <= self._cache_bytes:
             self._cache[digest] = (document, len(raw))
             self._bytes += len(raw)
@@ -96,13 +112,15 @@ class Compiler:
         return document
 
 
-def _compile(source: bytes | str, methods: Methods, max_bytes: int, name: str, *, bare: bool) -> Document:
+def _compile(
+    source: bytes | str, methods: Methods, max_bytes: int, max_nesting: int, name: str, *, bare: bool
+) -> Document:
     try:
         parsed = Source(source, max_bytes=max_bytes)
     except SourceError as problem:
         where = Where("", (), problem.line)
         raise DocumentInvalid([Finding(problem.code, problem.message, where)]) from None
-    check = _Check(parsed, methods)
+    check = _Check(parsed, methods, max_nesting)
     sections = check.document({"sections": {"main": parsed.tree}} if bare else parsed.tree)
     if check.findings:
         # Stable: findings of one line stay in the order they were met.
@@ -113,10 +131,11 @@ def _compile(source: bytes | str, methods: Methods, max_bytes: int, name: str, *
 class _Check:
     """One pass over one document; also what the kinds of parameters ask (``fsctl.swml.parameters.Checker``)."""
 
-    def __init__(self, source: Source, methods: Methods) -> None:
+    def __init__(self, source: Source, methods: Methods, max_nesting: int) -> None:
         self.findings: list[Finding] = []
         self._source = source
         self._methods = methods
+        self._max_nesting = max_nesting
         self._sections: frozenset[str] = frozenset()
         self._labels: list[frozenset[str]] = []
 
@@ -139,7 +158,7 @@ class _Check:
         for key in tree:
             if key not in _SECTIONS:
                 hint = similar(key, _SECTIONS) or "; there are `version` and `sections`"
-                self.found(_NO_ELEMENT, f"a document has no element `{key}`{hint}", top.child(key))
+                self.found(_NO_ELEMENT, f"a document has no element {quoted(key)}{hint}", top.child(key))
         if tree.get("version", VERSION) != VERSION:
             message = f'`version` must be "{VERSION}", or left out'
             self.found("relay_script_version_invalid", message, top.of_parameter("version"))
@@ -168,25 +187,25 @@ class _Check:
         if isinstance(steps, list):
             return self.block(steps, where)
         if steps is None:
-            return self.found(_NO_CODE, f"the section `{where.section}` is empty", where)
+            return self.found(_NO_CODE, f"the section {quoted(where.section)} is empty", where)
         if not isinstance(steps, dict):
-            return self.found(WRONG_TYPE, f"the section `{where.section}` must be a list of instructions", where)
+            return self.found(WRONG_TYPE, f"the section {quoted(where.section)} must be a list of instructions", where)
         if "code" not in steps and len(steps) == 1 and next(iter(steps)) in self._methods:
             return self.block([steps], where)
         for key in steps:
             if key not in ("code", "meta"):
-                message = f"a section has no parameter `{key}`: it is a list of instructions"
+                message = f"a section has no parameter {quoted(key)}: it is a list of instructions"
                 self.found(_NO_SECTION, message, where.of_parameter(key))
         if "code" not in steps:
-            return self.found(_NO_CODE, f"the section `{where.section}` has no `code`", where)
+            return self.found(_NO_CODE, f"the section {quoted(where.section)} has no `code`", where)
         return self.block(steps["code"], where)
 
     def block(self, value: Any, where: Where) -> Block | Refused:
         if not isinstance(value, list):
             name = f"`{where.parameter}`" if where.parameter else "this"
             return self.found(WRONG_TYPE, f"{name} must be a list of instructions", where)
-        if len(self._labels) >= MAX_NESTING:
-            message = f"instructions are nested more than {MAX_NESTING} deep"
+        if len(self._labels) >= self._max_nesting:
+            message = f"instructions are nested more than {self._max_nesting} deep"
             return self.found("relay_script_nested_too_deep", message, where)
         self._labels.append(_labels_of(value))
         instructions = [self._instruction(step, where.child(index)) for index, step in enumerate(value)]
@@ -204,8 +223,8 @@ class _Check:
             self.found("relay_script_method_missing_name", "an instruction has no method", where)
             return None
         if len(step) > 1:
-            others = ", ".join(f"`{key}`" for key in list(step)[1:4])
-            message = f"an instruction has one method; beside `{name}` there is {others}"
+            others = ", ".join(map(quoted, list(step)[1:4]))
+            message = f"an instruction has one method; beside {quoted(name)} there is {others}"
             self.found(_NO_ELEMENT, message, where.child(list(step)[1]))
         method = self._methods.get(name)
         if method is None:
@@ -222,25 +241,25 @@ class _Check:
 
     # What kinds ask
 
-    def dest(self, name: str, where: Where) -> Refused | None:
+    def section(self, name: str, where: Where) -> Refused | None:
         if name in self._sections:
             return None
-        hint = similar(name, self._sections) or f"; there are {', '.join(map(repr, sorted(self._sections)))}"
+        hint = similar(name, self._sections) or f"; there are {', '.join(map(quoted, sorted(self._sections)[:10]))}"
         if name.startswith("relay:"):
             hint = "; Relay applications are not run by fsctl"
-        return self.found(_NO_SECTION, f"there is no section {name!r}{hint}", where)
+        return self.found(_NO_SECTION, f"there is no section {quoted(name)}{hint}", where)
 
     def label(self, name: str, where: Where) -> Refused | None:
         if any(name in labels for labels in self._labels):
             return None
         known = {label for labels in self._labels for label in labels}
         hint = similar(name, known) or "; a goto reaches the labels of its own list and of those around it"
-        message = f"there is no label {name!r} to go to{hint}"
+        message = f"there is no label {quoted(name)} to go to{hint}"
         return self.found("relay_script_method_parameter_invalid_value", message, where)
 
     def inline(self, text: str, where: Where) -> Document | Refused:
         try:
-            return compile_inline(text, self._methods)
+            return compile_inline(text, self._methods, max_nesting=self._max_nesting)
         except DocumentInvalid as problem:
             for finding in problem.findings:
                 self.found(finding.code, f"in the document given here, at {finding.where}: {finding.message}", where)

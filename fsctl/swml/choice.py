@@ -13,7 +13,7 @@ from fsctl.errors import ExpressionError, ScriptError
 from fsctl.swml.flow import Enter
 from fsctl.swml.parameters import REFUSED, Block_, Branch, Branches, Cases, Kind, Later, Record, Source, parameter
 from fsctl.swml.template import has_placeholder, parse_path
-from fsctl.swml.values import to_text, truthy
+from fsctl.swml.values import quoted, short, to_text, truthy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,10 +65,9 @@ class Switch:
         value = to_text(self._value(scope))
         block = self.case.get(value, self.default)
         if block is None:
-            shown = value if len(value) <= 60 else value[:57] + "..."
             raise ScriptError(
                 "relay_script_method_no_matching_condition",
-                f"`{self.variable}` is {shown!r}; no case matches and there is no default",
+                f"{quoted(self.variable)} is {short(value)!r}; no case matches and there is no default",
             )
         return Enter(block)
 

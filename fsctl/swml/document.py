@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fsctl.errors import ScriptError
+from fsctl.swml.values import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,10 +78,10 @@ class Where:
         for key in self.path:
             if isinstance(key, int):
                 text += f"[{key}]"
-            elif key.replace("-", "_").replace("/", "_").isidentifier():
+            elif len(key) <= 60 and key.replace("-", "_").isidentifier():
                 text += f".{key}" if text else key
             else:
-                text += f"[{key!r}]"
+                text += f"[{short(key)!r}]"
         return text or "document"
 
     def __str__(self) -> str:

@@ -13,12 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from fsctl.errors import CommandFailed, ExpressionError, FetchError, Interrupted, LegGone, ScriptError
+from fsctl.errors import CommandFailed, ExpressionError, FetchError, FsctlError, Interrupted, LegGone, ScriptError
 from fsctl.swml.check import compile_inline
 from fsctl.swml.document import Document
 from fsctl.swml.flow import Choose, Enter, Execute, Jump, Return, Stop, Transfer
 from fsctl.swml.parameters import INVALID_VALUE, is_inline, is_url
-from fsctl.swml.values import to_text
+from fsctl.swml.values import copied, quoted, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,16 +41,16 @@ _ABSENT: Final = object()
 class Limits:
     """What one script may use up.
 
-    ``jumps`` counts transfers and gotos of a call together, ``jumps_without_interaction`` those since the caller
-    last did something; ``execute_depth`` subroutines within subroutines; ``documents`` documents loaded from
-    within documents; ``steps`` instructions in all. ``stringify_params`` makes the numbers and booleans
-    given to ``execute`` and ``transfer`` text, as the reference's examples show.
+    ``max_jumps`` counts transfers and gotos of a call together, ``max_jumps_without_input`` those since the caller
+    last did something; ``max_execute_depth`` subroutines within subroutines; ``max_documents`` documents reached
+    one from within the other; ``max_steps`` instructions in all. ``stringify_params`` makes the numbers and
+    booleans given to ``execute`` and ``transfer`` text, as the reference's examples show.
     """
 
-    jumps: int = 32
-    jumps_without_interaction: int = 8
-    execute_depth: int = 32
-    documents: int = 32
+    max_jumps: int = 32
+    max_jumps_without_input: int = 8
+    max_execute_depth: int = 32
+    max_documents: int = 32
     max_steps: int = 10_000
     stringify_params: bool = True
 
@@ -135,14 +135,6 @@ class Interpreter:
         self._jumps_alone = 0
         self._interactions: int = call.interactions
 
-    @property
-    def running(self) -> Instruction | None:
-        """The instruction the script is at, or None before the first and after the last."""
-        for frame in reversed(self._frames):
-            if frame.index:
-                return frame.block[frame.index - 1]
-        return None
-
     def run(self) -> None:
         """Run the script to its end.
 
@@ -161,41 +153,46 @@ class Interpreter:
             if frame.index < len(frame.block):
                 instruction = frame.block[frame.index]
                 frame.index += 1
-                flow = self._step(instruction, frame.activation.scope)
-                if flow is not None:
-                    self._follow(flow, instruction)
+                self._step(instruction, frame.activation.scope)
             else:
                 self._leave(frame)
 
-    def _step(self, instruction: Instruction, scope: Scope) -> Flow | None:
+    def _step(self, instruction: Instruction, scope: Scope) -> None:
         self.steps += 1
         if self.steps > self._limits.max_steps:
             message = f"the script ran more than {self._limits.max_steps} instructions"
             raise ScriptError(INTERNAL_ERROR, message, instruction.where)
         observer, method = self._observer, instruction.method
+        fatal = method.flow
         observer.starting(instruction)
         try:
-            record = instruction.record
-            if record is None:
-                record = instruction.read(scope)
-            flow = method.function(scope if method.flow else self._call, record)
-        except Interrupted as interruption:
-            flow = interruption.flow
+            try:
+                record = instruction.record
+                if record is None:
+                    record = instruction.read(scope)
+                flow = method.function(scope if method.flow else self._call, record)
+            except Interrupted as interruption:
+                fatal = True
+                self._follow(interruption.flow, instruction, asked=False)
+            else:
+                if flow is not None:
+                    fatal = True
+                    self._follow(flow, instruction)
         except LegGone:
             observer.finished(instruction, "hangup", None)
             raise
         except Exception as problem:  # noqa: BLE001 - the border between a method and the script
-            self._failed(instruction, problem)
-            return None
-        observer.finished(instruction, "ok", None)
-        return flow
+            self._failed(instruction, problem, fatal=fatal)
+        else:
+            observer.finished(instruction, "ok", None)
 
-    def _failed(self, instruction: Instruction, problem: Exception) -> None:
+    def _failed(self, instruction: Instruction, problem: Exception, *, fatal: bool) -> None:
         """Make what went wrong the method's result, or raise it when the script cannot go on."""
         error = _as_script_error(problem, instruction)
-        expected = isinstance(problem, ScriptError | ExpressionError | CommandFailed | FetchError)
-        if instruction.method.flow or not expected:
+        if fatal or not isinstance(problem, FsctlError):
             self._observer.finished(instruction, "error", problem)
+            if error is problem:
+                raise error
             raise error from problem
         if instruction.method.result is not None:
             self._scope.vars[instruction.method.result] = "failed"
@@ -209,27 +206,26 @@ class Interpreter:
 
     # Flow
 
-    def _follow(self, flow: Flow, instruction: Instruction) -> None:
+    def _follow(self, flow: Flow, instruction: Instruction, *, asked: bool = True) -> None:
+        """Do what ``flow`` says; ``asked`` is whether the script did, rather than somebody outside."""
         following: Flow | None = flow
         while following is not None:
             try:
-                following = self._apply(following, instruction)
+                following = self._apply(following, instruction, asked)
             except Interrupted as interruption:
-                following = interruption.flow
-            except (ScriptError, ExpressionError, FetchError) as problem:
-                raise _as_script_error(problem, instruction) from problem
+                following, asked = interruption.flow, False
 
-    def _apply(self, flow: Flow, instruction: Instruction) -> Flow | None:
+    def _apply(self, flow: Flow, instruction: Instruction, asked: bool) -> Flow | None:
         if isinstance(flow, Enter):
             self._frames.append(_Frame(self._frames[-1].activation, flow.block))
         elif isinstance(flow, Choose):
             return flow.choice.choose(self._frames[-1].activation.scope)
         elif isinstance(flow, Jump):
-            self._jump(flow)
+            self._jump(flow, asked)
         elif isinstance(flow, Execute):
             self._execute(flow, instruction)
         elif isinstance(flow, Transfer):
-            self._transfer(flow)
+            self._transfer(flow, asked)
         elif isinstance(flow, Return):
             self._return(flow.value)
         elif isinstance(flow, Stop):
@@ -244,13 +240,16 @@ class Interpreter:
         if frame.choice is not None and frame.instruction is not None:
             # Still the caller's section: the choice runs as if its block stood there.
             self._frames.append(_Frame(frame.activation, ()))
-            self._follow(Choose(frame.choice), frame.instruction)
+            try:
+                self._follow(Choose(frame.choice), frame.instruction)
+            except Exception as problem:
+                raise _as_script_error(problem, frame.instruction) from problem
             return
         activation = frame.activation
         if activation.flow is not None and not (self._frames and self._frames[-1].activation is activation):
             self._resume(activation, None)
 
-    def _jump(self, jump: Jump) -> None:
+    def _jump(self, jump: Jump, asked: bool) -> None:
         activation = self._frames[-1].activation
         for depth in range(len(self._frames) - 1, -1, -1):
             frame = self._frames[depth]
@@ -261,17 +260,17 @@ class Interpreter:
                 label = (id(frame.block), position)
                 done = activation.jumps.get(label, 0)
                 if done < jump.limit:
-                    self._spend("goto")
+                    self._spend("goto", asked)
                     activation.jumps[label] = done + 1
                     del self._frames[depth + 1 :]
                     frame.index = position + 1
                 return
-        raise ScriptError(INVALID_VALUE, f"there is no label {jump.label!r} to go to")
+        raise ScriptError(INVALID_VALUE, f"there is no label {quoted(jump.label)} to go to")
 
     def _execute(self, flow: Execute, instruction: Instruction) -> None:
         current = self._frames[-1].activation
-        if current.depth >= self._limits.execute_depth:
-            message = f"subroutines call subroutines more than {self._limits.execute_depth} deep"
+        if current.depth >= self._limits.max_execute_depth:
+            message = f"subroutines call subroutines more than {self._limits.max_execute_depth} deep"
             raise ScriptError("relay_script_nested_too_deep", message)
         activation, block = self._enter(flow.dest, flow.params, "execute")
         activation.depth = current.depth + 1
@@ -280,8 +279,8 @@ class Interpreter:
         activation.returned_before = self._scope.vars.get("return_value", _ABSENT)
         self._frames.append(_Frame(activation, block))
 
-    def _transfer(self, flow: Transfer) -> None:
-        self._spend("transfer")
+    def _transfer(self, flow: Transfer, asked: bool) -> None:
+        self._spend("transfer", asked)
         activation, block = self._enter(flow.dest, flow.params, "transfer")
         self._frames[:] = [_Frame(activation, block)]
 
@@ -312,18 +311,20 @@ class Interpreter:
         if flow.on_return is not None:
             self._frames.append(_Frame(caller, flow.on_return))
 
-    def _spend(self, what: str) -> None:
-        """Count a jump against the call's budget. Raises ScriptError when there is none left."""
+    def _spend(self, what: str, asked: bool) -> None:
+        """Count a jump of the script's own against its budget. Raises ScriptError when there is none left."""
+        if not asked:
+            return
         limits = self._limits
         if self._call.interactions != self._interactions:
             self._interactions = self._call.interactions
             self._jumps_alone = 0
         self._jumps += 1
         self._jumps_alone += 1
-        if self._jumps > limits.jumps:
-            message = f"this {what} is one more than the {limits.jumps} transfers and gotos a call may have"
-        elif self._jumps_alone > limits.jumps_without_interaction:
-            allowed = limits.jumps_without_interaction
+        if self._jumps > limits.max_jumps:
+            message = f"this {what} is one more than the {limits.max_jumps} transfers and gotos a call may have"
+        elif self._jumps_alone > limits.max_jumps_without_input:
+            allowed = limits.max_jumps_without_input
             message = f"this {what} is one more than the {allowed} transfers and gotos a passive caller may have"
         else:
             return
@@ -339,12 +340,12 @@ class Interpreter:
         if isinstance(dest, str) and not is_url(dest) and not is_inline(dest):
             block = current.document.sections.get(dest)
             if block is None:
-                known = ", ".join(map(repr, sorted(current.document.sections)))
-                message = f"there is no section {dest!r}; there are {known}"
+                known = ", ".join(map(quoted, sorted(current.document.sections)[:10]))
+                message = f"there is no section {quoted(dest)}; there are {known}"
                 raise ScriptError("relay_script_section_parameter_undefined", message)
             return _Activation(current.document, scope, current.documents), block
-        if current.documents >= self._limits.documents:
-            message = f"documents lead to documents more than {self._limits.documents} deep"
+        if current.documents >= self._limits.max_documents:
+            message = f"documents lead to documents more than {self._limits.max_documents} deep"
             raise ScriptError(INTERNAL_ERROR, message)
         if isinstance(dest, Document):
             document = dest
@@ -356,9 +357,10 @@ class Interpreter:
 
     def _bound(self, params: Mapping[str, Any]) -> dict[str, Any]:
         if not self._limits.stringify_params:
-            return dict(params)
+            return {name: copied(value) for name, value in params.items()}
         return {
-            name: to_text(value) if isinstance(value, bool | int | float) else value for name, value in params.items()
+            name: to_text(value) if isinstance(value, bool | int | float) else copied(value)
+            for name, value in params.items()
         }
 
 
@@ -380,7 +382,7 @@ def _as_script_error(problem: Exception, instruction: Instruction) -> ScriptErro
     if isinstance(problem, FetchError):
         code = "relay_script_parse_error" if problem.reason == "malformed" else EXECUTE_FAILED
         return ScriptError(code, str(problem), instruction.where)
-    if isinstance(problem, CommandFailed):
+    if isinstance(problem, FsctlError):
         return ScriptError(EXECUTE_FAILED, str(problem), instruction.where)
     message = f"`{instruction.method.name}` broke ({type(problem).__name__}); this is a defect of fsctl"
     return ScriptError(INTERNAL_ERROR, message, instruction.where)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsctl.swml.parameters import REFUSED, Later, NoParameters, Refused, Shape, similar
+from fsctl.swml.values import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -72,6 +73,7 @@ class Method:
         return self.shape.one_of
 
     def __call__(self, subject: Any, params: Any) -> Flow | None:
+        """Run it: ``subject`` is the call, or the scope for a flow method."""
         return self.function(subject, params)
 
     def __repr__(self) -> str:
@@ -233,4 +235,4 @@ class Methods:
         """Why there is no method ``name``, in a sentence: not here yet, or a slip."""
         if name in PUBLISHED:
             return f"`{name}` is a method of SWML that fsctl does not run yet; remove it or do without it"
-        return f"there is no method `{name}`{similar(name, PUBLISHED | self._methods.keys())}"
+        return f"there is no method {quoted(name)}{similar(name, PUBLISHED | self._methods.keys())}"

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from fsctl.errors import ScriptError
 from fsctl.swml.template import contains_placeholder, has_placeholder
-from fsctl.swml.values import to_text
+from fsctl.swml.values import quoted, short, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -98,7 +98,7 @@ class Checker(Protocol):
     def block(self, value: Any, where: Where) -> Block | Refused:
         """Check a list of instructions."""
 
-    def dest(self, name: str, where: Where) -> Refused | None:
+    def section(self, name: str, where: Where) -> Refused | None:
         """Check that the section ``name`` exists."""
 
     def label(self, name: str, where: Where) -> Refused | None:
@@ -190,11 +190,13 @@ def _type_name(value: Any) -> str:
 def _shown(value: Any) -> str:
     """``value`` fit for a message: short, and without the credentials a URL may hold."""
     text = _CREDENTIALS.sub("//…@", value if isinstance(value, str) else to_text(value))
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    return repr(short(text))
 
 
 def similar(name: str, known: Iterable[str]) -> str:
     """A hint at the known name somebody may have meant, to end a sentence with; empty when none is close."""
+    if len(name) > 64:
+        return ""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
     return f"; did you mean `{matches[0]}`?" if matches else ""
 
@@ -487,7 +489,10 @@ class Cases(_Fixed):
     def check(self, value: Any, where: Where, checker: Checker) -> Any:
         if not isinstance(value, dict):
             return checker.found(WRONG_TYPE, f"{_name(where)} must be {self.expects}, not {_type_name(value)}", where)
-        made = {key: checker.block(block, where.child(key)) for key, block in value.items()}
+        made = {
+            key: checker.block(block, where.child(key).named(f"{where.parameter}.{short(key)}"))
+            for key, block in value.items()
+        }
         return REFUSED if any(block is REFUSED for block in made.values()) else made
 
 
@@ -540,7 +545,7 @@ class Dest(Kind):
         if isinstance(value, str) and is_inline(value):
             return checker.inline(value, where)
         made = super().check(value, where, checker)
-        if isinstance(made, str) and not is_url(made) and checker.dest(made, where) is not None:
+        if isinstance(made, str) and not is_url(made) and checker.section(made, where) is not None:
             return REFUSED
         return made
 
@@ -754,9 +759,9 @@ class Shape:
 
     def _undefined(self, name: str) -> str:
         if not self.fields:
-            return f"there is no parameter `{name}`: no parameters are taken here"
+            return f"there is no parameter {quoted(name)}: no parameters are taken here"
         hint = similar(name, self.fields) or f"; there are {', '.join(self.fields)}"
-        return f"there is no parameter `{name}`{hint}"
+        return f"there is no parameter {quoted(name)}{hint}"
 
 
 @cache

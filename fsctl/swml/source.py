@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from fsctl.errors import ScriptError
+from fsctl.swml.values import quoted
 
 __all__ = ["DEFAULT_MAX_BYTES", "MAX_TREE_DEPTH", "Source", "SourceError"]
 
@@ -148,7 +149,7 @@ def _parse_json(text: str) -> Any:
     except json.JSONDecodeError:
         raise
     except _Twice as twice:
-        raise SourceError(_DUPLICATED, f"the key {twice.key!r} is written twice", _line_of_twice(text)) from None
+        raise SourceError(_DUPLICATED, f"the key {quoted(twice.key)} is written twice", _line_of_twice(text)) from None
     except RecursionError:
         raise SourceError(_TOO_DEEP, f"the document is nested more than {MAX_TREE_DEPTH} levels deep") from None
     except ValueError as problem:
@@ -295,7 +296,7 @@ class _YamlTree:
             if key == "<<" and event.implicit[0]:
                 merged += self._merged(value, value_event)
             elif key in made:
-                raise SourceError(_DUPLICATED, f"the key {key!r} is written twice", _line(event) + 1)
+                raise SourceError(_DUPLICATED, f"the key {quoted(key)} is written twice", _line(event) + 1)
             else:
                 made[key] = value
         for mapping in merged:

@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any
 
-__all__ = ["copied", "to_text", "truthy"]
+__all__ = ["copied", "quoted", "short", "to_text", "truthy"]
 
 
 def truthy(value: Any) -> bool:
@@ -46,6 +46,16 @@ def copied(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [copied(item) for item in value]
     return value
+
+
+def short(text: str) -> str:
+    """``text`` cut to what a message has room for."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def quoted(name: str) -> str:
+    """A name out of a document as it may stand in a message: short, and nothing but printable characters."""
+    return f"`{short(name)}`" if name.isprintable() else repr(short(name))
 
 
 def _number(value: float) -> str:

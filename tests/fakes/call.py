@@ -53,11 +53,11 @@ class FakeVoices:
         return SimpleNamespace(engine="flite", name="slt", note=None)
 
 
-class FakePolicy:
+class FakeWeb:
     def __init__(self):
         self.refuses = None
 
-    def check(self, url):
+    def admit(self, url):
         if self.refuses:
             raise self.refuses
 
@@ -74,7 +74,7 @@ def make_call(tmp_path, *, answered=True, streams=STREAMS, **changes):
     told = []
     services = Services(
         clock=clock,
-        web=SimpleNamespace(policy=FakePolicy()),
+        web=FakeWeb(),
         files=FakeFiles(),
         recordings=Recordings(tmp_path / "recordings", "https://fsctl.example", min_free_bytes=0),
         voices=FakeVoices(),

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from fsctl.media.rings import CADENCES, EXACT_SECONDS, Ring, length, tone_stream
 
-REFERENCE = (
-    "at au bg br be ch cl cn cz de dk ee es fi fr gr hu il in it lt jp mx my nl no nz ph pl pt ru se sg th uk us us-old "
-    "tw ve za"
-).split()
+LISTED = """
+at au bg br be ch cl cn cz de dk ee es fi fr gr hu il in it lt jp mx my nl no nz ph pl pt ru se sg th uk us us-old tw ve
+za
+"""
+REFERENCE = LISTED.split()
 
 PULSE = re.compile(r"%\((\d+),(\d+),(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)\)")
 

@@ -83,7 +83,7 @@ def test_another_default_voice_speaks_for_everyone_who_is_not_mapped():
 
 @pytest.mark.parametrize("target", ["flite", "|slt", "flite|", ""])
 def test_a_mapping_that_would_hang_up_the_call_is_refused(target):
-    with pytest.raises(ValueError, match="engine|voice"):
+    with pytest.raises(ValueError, match=r"engine\|voice"):
         Voices(mapped={"x": target})
 
 

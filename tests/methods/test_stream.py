@@ -98,7 +98,7 @@ class TestUrl:
 
     def test_private_addresses_are_closed(self, call):
         module = Module(call)
-        call.services.web.policy.refuses = FetchError("wss://10.0.0.1/", "address", "10.0.0.1 is private")
+        call.services.web.refuses = FetchError("wss://10.0.0.1/", "address", "10.0.0.1 is private")
 
         run(call, stream, url="wss://10.0.0.1/")
 

@@ -1,0 +1,1 @@
+"""How fast fsctl is, as ratios against a bare greenswitch script in the same run: ``make bench``."""

@@ -1,0 +1,426 @@
+"""Settings: declared once, read from file, environment and credentials, checked together, never shown when secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsctl.config import Address, Config, ConfigProblems, Route, load, plain, render_defaults, settings, shown
+from fsctl.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+SECRET = "PSK_never_to_be_seen"
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a configuration file and returns its path."""
+
+    def write(text):
+        path = tmp_path / "fsctl.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def problems(path=None, environ=None):
+    with pytest.raises(ConfigProblems) as caught:
+        load(path, environ or {})
+    return [str(problem) for problem in caught.value.problems]
+
+
+# --- Declarations -----------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_file_is_made_from_the_declarations():
+    """After changing a declaration: ``fsctl config show --defaults > conf/fsctl.yaml``."""
+    assert (ROOT / "conf/fsctl.yaml").read_text(encoding="utf-8") == render_defaults()
+
+
+def test_the_shipped_file_read_back_is_all_defaults():
+    assert load(ROOT / "conf/fsctl.yaml", {}) == Config() == load(None, {})
+
+
+def test_the_shipped_file_shows_every_setting():
+    shipped = yaml.safe_load(render_defaults())
+    assert [f"{section}.{key}" for section, keys in shipped.items() for key in keys] == list(settings())
+
+
+@pytest.mark.parametrize("setting", settings().values(), ids=lambda setting: setting.name)
+def test_every_setting_is_documented_and_its_default_can_be_written(setting):
+    assert setting.doc.endswith(".")
+    assert setting.kind.accepts
+    assert setting.kind.read(plain(setting.default)) == setting.default
+
+
+def test_a_setting_has_one_environment_variable():
+    variables = [setting.variable for setting in settings().values()]
+    assert len(set(variables)) == len(variables)
+    assert settings()["event_socket.max_calls"].variable == "FSCTL_EVENT_SOCKET_MAX_CALLS"
+
+
+def test_nothing_of_the_configuration_can_be_changed():
+    config = Config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.http.listen = Address("0.0.0.0", 80)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.http = None
+
+
+def test_the_node_is_the_host_unless_it_is_named(file):
+    assert Config().project.node_id == load(None, {}).project.node_id == socket.gethostname()
+    assert load(file("project: {node_id: fs1}"), {}).project.node_id == "fs1"
+
+
+# --- Values -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_gives_typed_values(file):
+    config = load(
+        file(r"""
+event_socket: {listen: "[::1]:9084", max_calls: 5, connect_timeout: 2}
+http: {public_url: https://calls.example.com/fs/}
+documents:
+  routes:
+    - {number: '\+1555\d+', document: menu.yaml}
+    - {number: '100', document: 'https://x.example/swml'}
+  envs: {api: https://api.example.com, retries: 3, beta: true}
+network: {allow_private: [10.1.0.0/16, 'fd00::/8']}
+media: {voices: {Polly.Salli: flite|slt}}
+recordings: {directory: /srv/rec}
+calls: {phone_gateways: [carrier]}
+"""),
+        {},
+    )
+    assert config.event_socket.listen == ("::1", 9084)
+    assert str(config.event_socket.listen) == "[::1]:9084"
+    assert config.event_socket.connect_timeout == 2.0
+    assert config.http.public_url == "https://calls.example.com/fs"
+    assert config.documents.routes == (
+        Route(re.compile(r"\+1555\d+"), "menu.yaml"),
+        Route(re.compile("100"), "https://x.example/swml"),
+    )
+    assert config.documents.envs == {"api": "https://api.example.com", "retries": 3, "beta": True}
+    assert config.network.allow_private == (ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00::/8"))
+    assert config.media.voices == {"Polly.Salli": "flite|slt"}
+    assert config.recordings.directory == Path("/srv/rec")
+    assert config.calls.phone_gateways == ("carrier",)
+
+
+@pytest.mark.parametrize(
+    ("number", "document"),
+    [
+        pytest.param("+15550100", "first.yaml", id="the first route that matches"),
+        pytest.param("+15550199", "second.yaml", id="a later route"),
+        pytest.param("15550100", "rest.yaml", id="the whole number must match"),
+        pytest.param("", "rest.yaml", id="no number"),
+    ],
+)
+def test_a_call_gets_the_document_of_its_number(file, number, document):
+    config = load(
+        file(r"""
+documents:
+  default: rest.yaml
+  routes:
+    - {number: '\+155501\d0', document: first.yaml}
+    - {number: '\+1555.*', document: second.yaml}
+"""),
+        {},
+    )
+    assert config.documents.choose(number) == document
+
+
+WRONG = [
+    ("event_socket: {listen: nowhere}", "event_socket.listen", "'nowhere' is no address with a port", "host:port"),
+    ("event_socket: {listen: '::1:80'}", "event_socket.listen", "brackets", "host:port"),
+    ("event_socket: {listen: '[zz]:80'}", "event_socket.listen", "zz", "host:port"),
+    ("event_socket: {listen: 'h:70000'}", "event_socket.listen", "no address", "host:port"),
+    ("event_socket: {max_calls: 0}", "event_socket.max_calls", "0 is too small", "from 1 to 100000"),
+    ("event_socket: {max_calls: 1e9}", "event_socket.max_calls", "is not a whole number", "calls from 1"),
+    ("event_socket: {max_calls: true}", "event_socket.max_calls", "true is not a whole number", "calls from 1"),
+    ("event_socket: {max_calls: }", "event_socket.max_calls", "an empty value", "calls from 1"),
+    ("event_socket: {connect_timeout: soon}", "event_socket.connect_timeout", "'soon' is not a number", "seconds from"),
+    ("event_socket: {connect_timeout: .nan}", "event_socket.connect_timeout", "nan is too small", "seconds from"),
+    ("http: {public_url: 'http://h/?a=b'}", "http.public_url", "query", "URL without query"),
+    ("http: {public_url: calls.example.com}", "http.public_url", "is no http or https URL", "URL without query"),
+    ("project: {project_id: mine}", "project.project_id", "'mine' is no UUID", "a UUID"),
+    ("project: {node_id: 5}", "project.node_id", "5 is not text; put it in quotes", "text"),
+    ('project: {node_id: "a\\nb"}', "project.node_id", "line break", "text"),
+    ("documents: {default: ../secrets.yaml}", "documents.default", "leaves documents.directory", "a file name below"),
+    ("documents: {default: /etc/passwd}", "documents.default", "leaves documents.directory", "a file name below"),
+    ("documents: {default: 'ftp://h/x'}", "documents.default", "is no http or https URL", "a file name below"),
+    ("documents: {routes: {a: b}}", "documents.routes", "a mapping is not a list", "a list of {number"),
+    ("documents: {routes: [{number: '('  , document: x}]}", "documents.routes", "no regular expression", "a list of"),
+    ("documents: {routes: [{number: '1'}]}", "documents.routes", "exactly the keys", "a list of"),
+    ("documents: {routes: [{number: '1', document: ''}]}", "documents.routes", "names no document", "a list of"),
+    (
+        "documents: {routes: [{number: 1, document: x}]}",
+        "documents.routes",
+        "1 is not text; put it in quotes",
+        "a list",
+    ),
+    ("documents: {directory: swml}", "documents.directory", "'swml' is not an absolute path", "an absolute path"),
+    ("documents: {stringify_params: 'yes'}", "documents.stringify_params", "neither true nor false", "true or false"),
+    ("documents: {envs: [a]}", "documents.envs", "is not usable", "a mapping of names"),
+    ("documents: {envs: {a: [1]}}", "documents.envs", "is not usable", "a mapping of names"),
+    ("network: {allow_private: [10.1.2.3/16]}", "network.allow_private", "host bits set", "a list of networks"),
+    ("network: {allow_private: 10.0.0.0/8}", "network.allow_private", "is not a list", "a list of networks"),
+    ("webhooks: {call_state_events: [ended, dead]}", "webhooks.call_state_events", "'dead' is not known", "created"),
+    ("webhooks: {call_state_url: 'http://:80/'}", "webhooks.call_state_url", "is no http or https URL", "for none"),
+    ("webhooks: {call_state_url: 'http://h:x/'}", "webhooks.call_state_url", "is no http or https URL", "for none"),
+    ("media: {tts_voice: 'a b'}", "media.tts_voice", "'a b' does not fit", "a voice's name"),
+    ("media: {voices: {a: slt}}", "media.voices", "'slt' does not fit", "engine|voice"),
+    ("media: {voices: {a: 'flite|${system id}'}}", "media.voices", "does not fit", "engine|voice"),
+    ("streams: {mode: hub}", "streams.mode", "the hub is not there yet", "direct"),
+    ("streams: {mode: fast}", "streams.mode", "'fast' is not known", "direct"),
+    ("streams: {frame_ms: 30}", "streams.frame_ms", "30 is not a multiple of 20", "milliseconds from 20"),
+    ("streams: {sample_rate: 64000}", "streams.sample_rate", "64000 is too large", "Hz from 8000"),
+    ("log: {level: loud}", "log.level", "'loud' is not known", "debug, info"),
+    ("log: {level: [info]}", "log.level", "a list is not known", "debug, info"),
+]
+
+
+@pytest.mark.parametrize(("text", "name", "wrong", "accepted"), WRONG, ids=[row[0] for row in WRONG])
+def test_a_wrong_value_is_named_with_its_place_and_what_is_accepted(file, text, name, wrong, accepted):
+    path = file("# a comment\n" + text)
+    (message,) = problems(path)
+    assert message.startswith(f"{path}:2: {name}: ")
+    assert wrong in message
+    assert accepted in message.partition("; expected ")[2]
+
+
+# --- Structure of the file --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("htp: {}", ":1: htp: there is no such section; the nearest is http", id="section"),
+        pytest.param("\nhttp:\n  lisen: x", ":3: http.lisen: there is no such setting; the nearest is http.listen", id="key"),
+        pytest.param("http:\n  listen: a:1\n  listen: a:2", ":3: http.listen: is there twice; keep one", id="key twice"),
+        pytest.param("http: {}\nhttp: {}", ":2: http: is there twice; keep one", id="section twice"),
+        pytest.param("- http", ":1: expected a mapping of sections", id="a list"),
+        pytest.param("http: 80", ":1: http: expected a mapping of settings", id="a section that is none"),
+        pytest.param("http: [\n", ":2: is not YAML: ", id="not YAML"),
+        pytest.param("http: {listen: !!python/object:os.system x}", ":1: http.listen: is not YAML", id="a tag"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_said_with_its_line(file, text, message):
+    path = file(text)
+    (problem,) = problems(path)
+    assert problem.startswith(f"{path}{message}")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "http:\nproject: {}\n", "---\n"])
+def test_empty_files_and_sections_are_all_defaults(file, text):
+    assert load(file(text), {}) == Config()
+
+
+def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):
+    assert problems(tmp_path / "none.yaml") == [f"{tmp_path}/none.yaml: cannot be read: No such file or directory"]
+    assert problems(tmp_path) == [f"{tmp_path}: cannot be read: Is a directory"]
+
+
+def test_bytes_that_are_no_text_are_a_problem(tmp_path):
+    path = tmp_path / "binary"
+    path.write_bytes(b"\xff\xfe\x00\x00\x80")
+    (problem,) = problems(path)
+    assert "is not YAML" in problem
+
+
+def test_all_problems_are_reported_together(file):
+    path = file("htp: {}\nhttp: {listen: x}\nlog: {level: loud, format: xml}\n")
+    found = problems(path, {"FSCTL_CALLS_MAX_DURATION": "-1", "FSCTL_NOPE": "1"})
+    assert len(found) == 6
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert str(caught.value).count("\n") == 3
+
+
+def test_a_cache_around_the_recordings_is_refused(file):
+    """Making room in the cache would delete recordings."""
+    (problem,) = problems(file("media: {cache_directory: /var/lib}"))
+    assert problem.endswith("overlap: making room in the cache would delete recordings")
+    assert problems(file("recordings: {directory: /var/cache/fsctl/rec}"))
+    assert load(file("recordings: {directory: /var/cache/fsctl-rec}"), {})
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_configuration_or_a_list_of_problems(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("any", numbered=True) / "fsctl.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    try:
+        load(path, {})
+    except ConfigProblems as error:
+        assert error.problems
+
+
+@given(
+    st.sampled_from(list(settings())),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=5,
+    ),
+)
+def test_any_value_is_read_or_refused_with_a_reason(name, value):
+    kind = settings()[name].kind
+    try:
+        accepted = kind.read(value)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert kind.read(plain(accepted)) == accepted
+
+
+# --- Environment ------------------------------------------------------------------------------------------------------
+
+
+def test_the_environment_goes_before_the_file(file):
+    path = file("http:\n  listen: 127.0.0.1:1\nlog: {level: debug}\n")
+    config = load(path, {"FSCTL_HTTP_LISTEN": "127.0.0.1:2", "PATH": "/bin"})
+    assert config.http.listen.port == 2
+    assert config.origin("http.listen") == "FSCTL_HTTP_LISTEN"
+    assert config.origin("log.level") == f"{path}:3"
+    assert config.origin("log.format") == "default"
+
+
+def test_values_of_variables_are_yaml_where_they_are_not_text():
+    config = load(
+        None,
+        {
+            "FSCTL_EVENT_SOCKET_MAX_CALLS": "7",
+            "FSCTL_STREAMS_ALLOW_PLAINTEXT": "true",
+            "FSCTL_WEBHOOKS_CALL_STATE_EVENTS": "[ended]",
+            "FSCTL_DOCUMENTS_ROUTES": "[{number: '1', document: a.yaml}]",
+            "FSCTL_PROJECT_NODE_ID": "007",
+            "FSCTL_CONFIG": "/read/by/the/command/line",
+        },
+    )
+    assert config.event_socket.max_calls == 7
+    assert config.streams.allow_plaintext is True
+    assert config.webhooks.call_state_events == ("ended",)
+    assert config.documents.choose("1") == "a.yaml"
+    assert config.project.node_id == "007"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("FSCTL_HTTP_LISTN", "x", "FSCTL_HTTP_LISTN: there is no such setting; the nearest is FSCTL_HTTP_LISTEN"),
+        ("FSCTL_CALLS_MAX_DURATION", "long", "FSCTL_CALLS_MAX_DURATION: calls.max_duration: 'long' is not a whole"),
+        (
+            "FSCTL_CALLS_MAX_DURATION",
+            "[",
+            "FSCTL_CALLS_MAX_DURATION: calls.max_duration: is not YAML; expected a whole",
+        ),
+    ],
+)
+def test_a_wrong_variable_is_named(variable, value, message):
+    (problem,) = problems(None, {variable: value})
+    assert problem.startswith(message)
+
+
+# --- Secrets ----------------------------------------------------------------------------------------------------------
+
+
+def given_as_value(path, _directory):
+    return path(f"project: {{signing_key: {SECRET}}}"), {}
+
+
+def given_as_variable(_path, _directory):
+    return None, {"FSCTL_PROJECT_SIGNING_KEY": SECRET}
+
+
+def given_as_file(path, directory):
+    (directory / "key").write_text(SECRET + "\n", encoding="utf-8")
+    return path(f"project: {{signing_key: '', signing_key_file: {directory}/key}}"), {}
+
+
+def given_as_file_variable(_path, directory):
+    (directory / "key").write_text(SECRET, encoding="utf-8")
+    return None, {"FSCTL_PROJECT_SIGNING_KEY_FILE": str(directory / "key")}
+
+
+def given_as_credential(path, directory):
+    """The commented file with its empty key must not take systemd's away."""
+    (directory / "project.signing_key").write_text(SECRET + "\n", encoding="utf-8")
+    return path(render_defaults()), {"CREDENTIALS_DIRECTORY": str(directory)}
+
+
+WAYS = [given_as_value, given_as_variable, given_as_file, given_as_file_variable, given_as_credential]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_the_signing_key_comes_from_where_it_was_put_and_is_never_shown(file, tmp_path, way):
+    config = load(*way(file, tmp_path))
+    assert config.project.signing_key == SECRET
+    assert config.origin("project.signing_key") != "default"
+    assert SECRET not in repr(config)
+    assert shown(config.value("project.signing_key"), secret=True) == "(set)"
+    assert settings()["project.signing_key"].secret
+
+
+def test_the_stronger_place_gives_the_key(file, tmp_path):
+    """Environment before file before credential, whichever way each says it."""
+    (tmp_path / "project.signing_key").write_text("credential", encoding="utf-8")
+    (tmp_path / "key").write_text("from_file", encoding="utf-8")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    path = file(f"project: {{signing_key_file: {tmp_path}/key}}")
+    assert load(None, environ).project.signing_key == "credential"
+    assert load(path, environ).project.signing_key == "from_file"
+    assert load(path, {**environ, "FSCTL_PROJECT_SIGNING_KEY": "variable"}).project.signing_key == "variable"
+
+
+def test_two_keys_in_one_place_are_a_problem(file, tmp_path):
+    (problem,) = problems(file(f"project:\n  signing_key: a\n  signing_key_file: {tmp_path}/key"))
+    assert problem.endswith("project.signing_key and project.signing_key_file are both set; keep one")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "No such file"), (b"", "one line"), (b"a\nb", "one line"), (b"\xff\xfe", "not UTF-8")],
+    ids=["missing", "empty", "two lines", "binary"],
+)
+def test_a_key_file_that_cannot_be_used_is_a_problem(file, tmp_path, content, message):
+    key = tmp_path / "key"
+    if content is not None:
+        key.write_bytes(content)
+    (problem,) = problems(file(f"project: {{signing_key_file: {key}}}"))
+    assert message in problem
+    assert str(key) in problem
+
+
+def test_a_wrong_secret_is_not_quoted(file):
+    (problem,) = problems(file(f'project: {{signing_key: "{SECRET}\\n"}}'))
+    assert SECRET not in problem
+
+
+def test_envs_show_their_names_only(file):
+    config = load(file(f"documents: {{envs: {{token: {SECRET}}}}}"), {})
+    assert SECRET not in repr(config)
+    assert shown(config.documents.envs, secret=True) == {"token": "(set)"}
+
+
+def test_passwords_in_urls_are_not_shown(file):
+    config = load(
+        file("""
+webhooks: {call_state_url: 'https://me:hunter2@h.example/x'}
+documents: {default: 'https://me:hunter2@h.example/y', routes: [{number: '1', document: 'https://me:hunter2@h.example/z'}]}
+"""),
+        {},
+    )
+    assert "hunter2" in config.webhooks.call_state_url
+    assert "hunter2" not in repr(config)
+    assert "hunter2" not in str([shown(config.value(name)) for name in settings()])
+    (problem,) = problems(file("webhooks: {call_state_url: 'ftp://me:hunter2@h.example/x'}"))
+    assert "hunter2" not in problem
