@@ -77,7 +77,7 @@ class CheckedFile:
 
 def check_documents(names: Iterable[str], config: Config, standard_input: BinaryIO) -> Iterator[CheckedFile]:
     """Check each document, in order: files, ``-`` for ``standard_input``, and whatever lies below directories."""
-    compiler = Compiler(METHODS, max_bytes=config.documents.max_bytes)
+    compiler = Compiler(METHODS, max_bytes=config.documents.max_bytes, max_nesting=config.script.max_nesting)
     for name in names:
         if name == STANDARD_INPUT:
             yield _check(name, standard_input.read, compiler)

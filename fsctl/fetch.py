@@ -26,6 +26,7 @@ import structlog
 from fsctl.call.events import DocumentFetched
 from fsctl.errors import FetchError, ScriptError
 from fsctl.signature import sign
+from fsctl.swml.values import to_text
 from fsctl.web import Timeouts, redact, timeouts_of
 
 if TYPE_CHECKING:
@@ -103,7 +104,10 @@ class Documents:
             if not fallback:
                 raise
             log.warning("document_fallback", document=error.url, reason=error.reason, problem=error.detail)
-            return self._attempt(fallback, "fallback", payload, call, emit)
+            try:
+                return self._attempt(fallback, "fallback", payload, call, emit)
+            except FetchError as second:
+                raise second from error
 
     def _attempt(
         self,
@@ -213,7 +217,11 @@ def request_body(
     call: Mapping[str, Any], variables: Mapping[str, Any], envs: Mapping[str, Any], params: Mapping[str, Any]
 ) -> bytes:
     """Give the body of a document request: the four scopes, all present even when empty."""
-    return _encode({"call": call, "vars": variables, "envs": envs, "params": params}).encode()
+    scopes = {"call": call, "vars": variables, "envs": envs, "params": params}
+    try:
+        return _encode(scopes).encode()
+    except ValueError:  # NaN or an infinity: null, as everywhere
+        return to_text({name: dict(scope) for name, scope in scopes.items()}).encode("utf-8", "replace")
 
 
 def _plain(value: object) -> object:
@@ -222,7 +230,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"a variable holds a {type(value).__name__}, which is not JSON")
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode
 
 
 def _is_url(dest: str) -> bool:

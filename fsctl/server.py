@@ -49,7 +49,6 @@ __all__ = ["Server", "serve"]
 log = structlog.get_logger(__name__)
 
 WEBHOOK_DRAIN_SECONDS = 10.0
-_HOOK_POOL = 256
 
 
 class Server:
@@ -130,7 +129,7 @@ class Server:
         config = self.config
         return Documents(
             self.web,
-            Compiler(METHODS, max_bytes=config.documents.max_bytes),
+            Compiler(METHODS, max_bytes=config.documents.max_bytes, documents=config.documents.cache_entries),
             DocumentSettings(
                 connect_timeout=config.documents.connect_timeout,
                 timeout=config.documents.timeout,
@@ -189,10 +188,10 @@ class Server:
 def _limits(config: Config) -> Limits:
     script = config.script
     return Limits(
-        jumps=script.max_jumps,
-        jumps_without_interaction=script.max_jumps_without_input,
+        max_jumps=script.max_jumps,
+        max_jumps_without_input=script.max_jumps_without_input,
         max_steps=script.max_steps,
-        documents=script.max_documents,
+        max_documents=script.max_documents,
         stringify_params=config.documents.stringify_params,
     )
 
@@ -203,7 +202,7 @@ def _address(address: tuple[str, int]) -> str:
 
 def serve(config: Config) -> int:
     """Run the service until SIGTERM or SIGINT, then drain; a second signal stops at once. Returns the exit code."""
-    logs.setup(config.log.level, config.log.format)
+    logs.setup(config.log.level, config.log.format)  # type: ignore[arg-type]  # the configuration checked it
     try:
         server = Server(config, sockets=systemd.listening_sockets())
         server.start()

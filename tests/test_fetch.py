@@ -46,12 +46,11 @@ def serve():
 class Bench:
     """Documents with everything around them in reach."""
 
-    def __init__(self, directory, **settings):
+    def __init__(self, client, directory, **settings):
         self.compiler = FakeCompiler()
         self.told = []
         self.asked = 0
         self.directory = directory
-        client = Client(LOOPBACK, user_agent="fsctl/test")
         settings = DocumentSettings(**settings)
         self.documents = Documents(client, self.compiler, settings, directory, now=lambda: 7.0)
 
@@ -76,8 +75,16 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path):
-    return Bench(tmp_path)
+def make(tmp_path):
+    """A bench on a directory, by default the test's own."""
+    client = Client(LOOPBACK, user_agent="fsctl/test")
+    yield lambda directory=tmp_path, **settings: Bench(client, directory, **settings)
+    client.close()
+
+
+@pytest.fixture
+def bench(make):
+    return make()
 
 
 # The request
@@ -102,14 +109,18 @@ def test_all_four_scopes_are_always_there(scopes):
     assert body["call"] == {key: dict(value) for key, value in scopes[0].items()}
 
 
+def test_numbers_json_does_not_have_are_null():
+    assert json.loads(request_body({}, {"x": [float("nan")]}, {}, {}))["vars"] == {"x": [None]}
+
+
 def test_a_variable_that_is_no_json_is_not_sent_as_something_else():
     with pytest.raises(TypeError, match="object, which is not JSON"):
         request_body({}, {"x": object()}, {}, {})
 
 
-def test_requests_are_signed_over_what_the_server_sees(tmp_path, serve):
+def test_requests_are_signed_over_what_the_server_sees(make, serve):
     server = serve(reply(DOCUMENT))
-    Bench(tmp_path, signing_key=KEY).load(f"{server.url}/a%2fb?x={{y}}#tt=5000".replace("//", "//user:p%40ss@", 1))
+    make(signing_key=KEY).load(f"{server.url}/a%2fb?x={{y}}#tt=5000".replace("//", "//user:p%40ss@", 1))
     line, headers, body = server.requests[0]
     seen = (server.url + line.split()[1]).encode() + body
     assert headers["X-SignalWire-Signature"] == hmac.new(KEY.encode(), seen, hashlib.sha1).hexdigest()
@@ -167,8 +178,8 @@ def test_a_document_comes_with_success_and_is_asked_for_once(bench, serve, statu
     assert len(server.requests) == 1
 
 
-def test_a_document_too_large(tmp_path, serve):
-    bench = Bench(tmp_path, max_bytes=len(DOCUMENT) - 1)
+def test_a_document_too_large(make, tmp_path, serve):
+    bench = make(max_bytes=len(DOCUMENT) - 1)
     assert bench.fails(serve(reply(DOCUMENT)).url).reason == "size"
     (tmp_path / "big.json").write_bytes(DOCUMENT)
     assert bench.fails("big.json").reason == "size"
@@ -198,16 +209,16 @@ def test_other_urls_are_refused(bench, url, reason):
     assert bench.asked == 0
 
 
-def test_the_time_for_everything_is_bounded(tmp_path, serve):
+def test_the_time_for_everything_is_bounded(make, serve):
     def dribble(connection):
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
         while connection.recv(1):
             pass
 
     server = serve(lambda *_: dribble)
-    error = Bench(tmp_path, timeout=0.2).fails(server.url)
+    error = make(timeout=0.2).fails(server.url)
     assert error.reason == "timeout"
-    error = Bench(tmp_path, timeout=30).fails(f"{server.url}#tt=150")
+    error = make(timeout=30).fails(f"{server.url}#tt=150")
     assert (error.reason, "0.15 s" in error.detail) == ("timeout", True)
 
 
@@ -259,8 +270,8 @@ def test_an_invalid_document_is_not_hidden_behind_the_fallback(bench, serve):
 def test_when_both_fail_both_are_known(bench, serve):
     error = bench.fails(serve(reply(status=500)).url, "nothing.yaml")
     assert error.reason == "missing"
-    assert isinstance(error.__context__, FetchError)
-    assert error.__context__.reason == "status"
+    assert isinstance(error.__cause__, FetchError)
+    assert error.__cause__.reason == "status"
 
 
 # Files
@@ -284,7 +295,7 @@ def test_names_that_are_not_below_the_directory(bench, name):
     assert bench.fails(name).reason == "malformed"
 
 
-def test_links_do_not_lead_out(tmp_path):
+def test_links_do_not_lead_out(make, tmp_path):
     inside = tmp_path / "documents"
     inside.mkdir()
     (tmp_path / "secret.json").write_bytes(DOCUMENT)
@@ -294,17 +305,17 @@ def test_links_do_not_lead_out(tmp_path):
     (inside / "folder").symlink_to(tmp_path)
     (inside / "twin").symlink_to(tmp_path / "documents-too")
     (inside / "circle").symlink_to("circle")
-    bench = Bench(inside)
+    bench = make(inside)
     for name in ("file", "folder/secret.json", "twin/x.json", "circle"):
         assert bench.fails(name).reason == "missing"
     assert bench.compiler.compiled == []
 
 
-def test_the_directory_itself_may_be_a_link(tmp_path):
+def test_the_directory_itself_may_be_a_link(make, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.json").write_bytes(DOCUMENT)
     (tmp_path / "link").symlink_to("real")
-    assert Bench(tmp_path / "link").load("a.json") == DOCUMENT
+    assert make(tmp_path / "link").load("a.json") == DOCUMENT
 
 
 def test_only_files_are_read(bench):
@@ -314,8 +325,8 @@ def test_only_files_are_read(bench):
         assert bench.fails(name).reason == "missing"
 
 
-def test_a_missing_directory_is_a_missing_document(tmp_path):
-    error = Bench(tmp_path / "nowhere").fails("a.json")
+def test_a_missing_directory_is_a_missing_document(make, tmp_path):
+    error = make(tmp_path / "nowhere").fails("a.json")
     assert error.reason == "missing"
     assert "documents.directory" in error.detail
 

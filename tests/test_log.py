@@ -166,10 +166,12 @@ def test_without_a_stream_lines_go_to_standard_output(capsys):
 def test_text_from_outside_starts_no_line_and_drives_no_terminal():
     stream = Terminal()
     logs.setup("info", "text", stream=stream)
-    logger().info("said", name="x\n2026-01-01 [info] forged\x1b[2J")
+    logger().info("said", name="x\n2026-01-01 [info] forged\x1b[2J\x9b2J")
+    logging.getLogger("lib").warning("x\n2026-01-01 [info] forged\x1b[2J\x9b2J")
 
-    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().count("\n") == 2
     assert "\x1b[2J" not in stream.getvalue()
+    assert "\x9b" not in stream.getvalue()
 
 
 @pytest.mark.parametrize("format_", ["json", "text"])
@@ -287,12 +289,22 @@ def test_setting_up_twice_writes_lines_of_the_standard_library_once(lines):
     assert len(stream.getvalue().splitlines()) == 1
 
 
-def test_the_level_holds_for_the_standard_library_too():
+@pytest.mark.parametrize(("level", "written"), [("debug", ["debug", "info", "warning", "error"]), ("error", ["error"])])
+def test_the_level_holds_for_the_standard_library_too(level, written):
     stream = io.StringIO()
-    logs.setup("warning", "json", stream=stream)
-    logging.getLogger("lib").info("said")
+    logs.setup(level, "json", stream=stream)
+    for method in ("debug", "info", "warning", "error"):
+        getattr(logging.getLogger("lib"), method)("said")
 
-    assert stream.getvalue() == ""
+    assert [json.loads(line)["level"] for line in stream.getvalue().splitlines()] == written
+
+
+def test_a_message_that_cannot_be_formatted_ends_nothing(lines, capsys):
+    logging.getLogger("lib").warning("%d calls", "many")
+    logging.getLogger("lib").warning("%d calls", 2)
+
+    assert [line["event"] for line in lines()] == ["2 calls"]
+    assert "Logging error" in capsys.readouterr().err
 
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
@@ -306,11 +318,11 @@ def test_the_level_holds_for_the_standard_library_too():
     ],
 )
 def test_values_of_telling_names_are_masked_however_deep(lines, name):
-    logger().info("said", **{name: "s3cret"}, deep={"list": [{name: "s3cret"}]})
+    logger().info("said", **{name: "s3cret"}, deep={"list": [{name: "s3cret"}], "tuple": ({name: "s3cret"},)})
 
     (line,) = lines()
     assert line[name] == "***"
-    assert line["deep"] == {"list": [{name: "***"}]}
+    assert line["deep"] == {"list": [{name: "***"}], "tuple": [{name: "***"}]}
 
 
 def test_a_secret_that_is_not_set_may_be_seen(lines):

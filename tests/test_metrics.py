@@ -201,6 +201,13 @@ def test_streams_of_different_calls_and_ids_are_told_apart(bench):
     }
 
 
+def test_nothing_is_kept_of_streams_that_ended(bench):
+    for state in ("streaming", "finished", "finished"):
+        bench.metrics(control("stream", state))
+
+    assert bench.metrics._streaming == {}
+
+
 def test_nothing_is_kept_of_a_call_that_ended(bench):
     bench.metrics(control("stream", "streaming"))
     bench.metrics(CallStateChanged(CALL, "ended", AT, end_reason="hangup"))

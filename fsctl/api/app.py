@@ -99,6 +99,8 @@ class _Live:
         """200 while the process can answer at all."""
         resp.media = {"live": True}
 
+    on_head = on_get  # what load balancers like to ask
+
 
 class _Ready:
     def __init__(self, health: Callable[[], Mapping[str, tuple[bool, str]]]) -> None:
@@ -111,6 +113,8 @@ class _Ready:
         resp.status = falcon.HTTP_200 if ready else falcon.HTTP_503
         resp.media = {"ready": ready, "checks": checks}
         resp.cache_control = ["no-store"]
+
+    on_head = on_get
 
 
 # -- borders ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ request's head may take, the time one read or write of a socket may take. TLS is
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from http import client as http_client
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
@@ -86,7 +88,8 @@ class _Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent carries no t
 
     def hang_up(self) -> None:
         """Wake a connection that waits for its next request, and end it."""
-        self.socket.shutdown(2)
+        with suppress(OSError):  # the client was faster
+            self.socket.shutdown(socket.SHUT_RDWR)
 
     def read_requestline(self) -> str:
         """Wait for a request; the clock for its head starts with the first byte."""
@@ -133,8 +136,6 @@ class _Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent carries no t
     def handle_one_response(self) -> None:
         self._head_done()
         super().handle_one_response()
-        if self.server.stopping:
-            self.close_connection = True
 
     def _head_done(self) -> None:
         if self._head is not None:

@@ -218,8 +218,10 @@ class Calls(_Section):
         kinds.list_of(kinds.printable, "a list of sofia gateway or profile names"),
         "Sofia gateways and profiles whose calls have the type phone; all others are sip.",
     )
-    auto_answer: bool = _setting(
-        True, kinds.flag(), "Whether a method that needs an answered call answers it, as the language has it."
+    send_silence: bool = _setting(
+        True,
+        kinds.flag(),
+        "Whether a call with nothing to say still sends audio packets, as streams of both tracks and many carriers need.",
     )
 
 

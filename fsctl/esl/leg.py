@@ -22,7 +22,7 @@ from fsctl.freeswitch import commands, facts
 from fsctl.freeswitch.escape import application_argument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from gevent import socket
 
@@ -36,8 +36,6 @@ log = structlog.get_logger(__name__)
 
 F = TypeVar("F")
 
-# Prompts decide for themselves which digit ends what; left alone, FreeSWITCH would end every playback at a "*".
-_CHANNEL_DEFAULTS = {"playback_terminators": "none"}
 _SUBSCRIPTION = encode(commands.subscribe(facts.EVENTS, facts.CUSTOM_EVENTS))
 _CONNECT = encode(commands.connect())
 _RESUME = encode(commands.resume())
@@ -50,10 +48,20 @@ _operations = itertools.count(1)
 
 
 class EslLeg:
-    """A channel FreeSWITCH handed us. ``open`` first; ``on_gone`` is called once when the party or the socket went."""
+    """A channel FreeSWITCH handed us. ``open`` first; ``on_gone`` is called once when the party or the socket went.
+
+    ``variables`` are set on the channel before anything else.
+    """
 
     def __init__(
-        self, sock: socket.socket, *, clock: Clock, timeout: float, linger: int, on_gone: Callable[[str], None]
+        self,
+        sock: socket.socket,
+        *,
+        clock: Clock,
+        timeout: float,
+        linger: int,
+        on_gone: Callable[[str], None],
+        variables: Mapping[str, str],
     ) -> None:
         self.uuid = ""
         self.answered = False
@@ -63,6 +71,7 @@ class EslLeg:
         self.clock = clock
         self._linger = linger
         self._on_gone = on_gone
+        self._variables = variables
         self._expands = True
         self._finished = Event()  # the last event was seen, or the socket ended
         self._operations: dict[str, AsyncResult] = {}
@@ -86,7 +95,7 @@ class EslLeg:
             (encode(commands.filter_("Unique-ID", offer.uuid)), "filter"),
             (encode(commands.filter_("Job-Owner-UUID", offer.uuid)), "filter"),
             (_SUBSCRIPTION, "events"),
-            (encode(commands.set_variables(offer.uuid, _CHANNEL_DEFAULTS).command), "uuid_setvar_multi"),
+            (encode(commands.set_variables(offer.uuid, self._variables).command), "uuid_setvar_multi"),
         )
         return offer
 

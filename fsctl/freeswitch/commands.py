@@ -167,9 +167,10 @@ def silence(milliseconds: int) -> Application:
 
 
 def speak(engine: str, voice: str, text: str) -> Application:
-    """Say ``text``; a text that starts with ``{`` would be read as parameters of the engine."""
-    spoken = " " + text if text.startswith("{") else text
-    return Application("speak", f"{list_value(engine)}|{list_value(voice)}|{one_line(spoken)}")
+    """Say ``text``. Raises ValueError for one that begins with ``{``: it would be read as parameters of the engine."""
+    if text.lstrip().startswith("{"):
+        raise ValueError("a text to say begins with a brace")
+    return Application("speak", f"{list_value(engine)}|{list_value(voice)}|{one_line(text)}")
 
 
 def break_playback(uuid: str) -> Api:

@@ -29,6 +29,7 @@ from gevent.event import AsyncResult
 
 from fsctl.errors import ExpressionError
 from fsctl.javascript import child
+from fsctl.swml.values import to_text
 
 __all__ = ["Engine"]
 
@@ -98,7 +99,7 @@ class Engine:
         if "\0" in source:
             raise ExpressionError(source, "cannot be evaluated: holds a NUL character")
         try:
-            text = _encode(_needed(source, names)).encode()
+            text = _json(_needed(source, names)).encode()
             code = source.encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise ExpressionError(source, f"cannot be evaluated: {error}") from error
@@ -262,6 +263,13 @@ def _needed(source: str, names: Mapping[str, Any]) -> dict[str, Mapping[str, Any
         scope = names.get(root) or {}
         needed[root] = scope if whole or root in words else {name: scope[name] for name in words if name in scope}
     return needed
+
+
+def _json(names: dict[str, Mapping[str, Any]]) -> str:
+    try:
+        return _encode(names)
+    except ValueError:  # NaN or an infinity, which JSON.stringify makes null
+        return to_text(names)
 
 
 def _plain(value: object) -> object:

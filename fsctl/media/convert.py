@@ -334,12 +334,24 @@ def _limit() -> None:
         resource.setrlimit(what, (most, most))
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the decoders' own complaints, a line for each bad frame of a hostile file, from who waits for ours."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+
+
 def main(arguments: list[str]) -> int:
     """Convert as the arguments say; exit code 65 and a line on stderr when the file is the reason for a failure."""
     source, target, gain_db, max_bytes, *raw = arguments
     _limit()
     try:
-        convert(Path(source), Path(target), float(gain_db), int(max_bytes), *raw)
+        with _quiet():
+            convert(Path(source), Path(target), float(gain_db), int(max_bytes), *raw)
         with Path(target).open("rb") as written:
             os.fsync(written.fileno())
     except Unplayable as error:

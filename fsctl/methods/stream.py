@@ -120,8 +120,6 @@ def _connect(call: Call, control: Control, params: Stream, mix: str, rate: int, 
         "STREAM_BUFFER_SIZE": str(settings.frame_ms),
         "STREAM_SUPPRESS_LOG": "true",
     }
-    if mix == "stereo":
-        variables["send_silence_when_idle"] = "-1"  # without it nothing at all is sent while the call is silent
     leg.ask(commands.set_variables(leg.uuid, variables))
     token = params.authorization_bearer_token
     if token is not None:

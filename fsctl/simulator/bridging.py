@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fsctl.simulator.identity import partner
+from fsctl.simulator.identity import partner, sip_media
 from fsctl.simulator.registry import application
 from fsctl.simulator.reporting import CAUSES
 from fsctl.simulator.text import seconds_of, split_parameters, truth
@@ -145,12 +145,16 @@ def _talk(channel: Channel, leg: Leg, losers: list[Leg]) -> None:
     for name in ("originate_signal_bond", "sip_invite_failure_status", "sip_invite_failure_phrase"):
         variables.set(name, None)
     name, number = _called(leg)
+    over_sip = leg.endpoint.startswith("sofia/")
+    if over_sip:
+        data.at("Channel-Progress-Time", now)
+        for key, value in sip_media(leg.uuid, channel.switch.address):
+            variables.set(key, value)
     for loser in losers:
         _lost(channel, loser, "LOSE_RACE")
     variables.push("originate_causes", f"{leg.uuid};NONE")
     variables.set("originate_disposition", "SUCCESS")
     variables.set("DIALSTATUS", "SUCCESS")
-    variables.set("originate_failed_cause", None)
     variables.set("signal_bond", leg.uuid)
     data.caller.update({"Callee-ID-Name": name, "Callee-ID-Number": number})
     channel_name = f"{leg.endpoint.rpartition('/')[0]}-a" if leg.endpoint.startswith("loopback/") else leg.endpoint
@@ -163,13 +167,17 @@ def _talk(channel: Channel, leg: Leg, losers: list[Leg]) -> None:
         ("last_bridge_to", leg.uuid),
         ("bridge_channel", channel_name),
         ("bridge_uuid", leg.uuid),
+        ("signal_bond", leg.uuid),
         ("last_sent_callee_id_name", name),
         ("last_sent_callee_id_number", number),
     ):
         variables.set(key, value)
+    if over_sip:
+        variables.set("last_bridge_role", "originator")
     ended = channel.wait(leg.party.talks, on_digit=lambda _: False, breakable=False)
     variables.set("bridge_to", None)
-    variables.set("last_bridge_hangup_cause", channel.hangup_cause or "NORMAL_CLEARING")
+    if not channel.hung_up:
+        variables.set("last_bridge_hangup_cause", "NORMAL_CLEARING")
     variables.set("bridge_hangup_cause", channel.hangup_cause or "NORMAL_CLEARING")
     channel.fire("CHANNEL_UNBRIDGE", before=sides)
     if ended == "done" and truth(variables.get("hangup_after_bridge")):

@@ -326,9 +326,9 @@ class Channel:
         ``on_digit`` gets each digit taken and answers whether it ends the wait; without it digits stay queued.
         Time spent in messages executed inside does not count; ``waited`` says afterwards how much did.
         """
-        self._acknowledge()
         remaining, self_waited = seconds, 0.0
         while True:
+            self._acknowledge()
             ended = self._looked(on_digit, until, breakable=breakable, single=one_digit_a_frame)
             if ended is None and remaining <= 0:
                 ended = "done"
@@ -528,6 +528,7 @@ class Channel:
         self.fire("CHANNEL_STATE", variables=False)
         self.data.change(Channel_State="CS_EXECUTE", Channel_Call_State="ACTIVE", Channel_State_Number="4")
         self.fire("CHANNEL_STATE", variables=False)
+        self.variables.set("call_uuid", self.uuid)
 
     def park(self, over: Callable[[], bool] | None = None) -> None:
         """Wait for messages until hung up, redirected, or ``over``; digits taken here are thrown away."""

@@ -67,21 +67,18 @@ def play_and_get_digits(channel: Channel, argument: str) -> None:
     wanted = _Wanted(least, most, seconds, between, "" if terminators == "none" else terminators)
     channel.variables.set(variable, None)
     channel.variables.set(f"{variable}_invalid", None)
-    result, digits = "failure", ""
     for _ in range(max(tries, 1)):
         digits, outcome = _collect(channel, wanted, prompt)
-        if channel.gone:
-            break
-        if outcome == "success" and _fits(pattern, digits):
-            result = "success"
-            break
+        fits = outcome == "success" and _fits(pattern, digits)
+        channel.variables.set("read_result", "success" if fits else "failure")
+        if fits:
+            channel.variables.set(variable, digits)
+        if fits or channel.gone:
+            return
         if digits:
             channel.variables.set(f"{variable}_invalid", digits)
         if invalid and play(channel, invalid) == "gone":
-            break
-    channel.variables.set("read_result", result)
-    if result == "success":
-        channel.variables.set(variable, digits)
+            return
 
 
 def _fits(pattern: str, digits: str) -> bool:

@@ -7,7 +7,7 @@ forms, so that an event of 7 kB costs a few string joins. Who gets an event is n
 
 from __future__ import annotations
 
-import json
+import json.encoder
 import time
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Core", "Event", "Stamp", "quoted"]
 
-quoted = json.JSONEncoder(ensure_ascii=False).encode
+quoted = json.encoder.encode_basestring
 """A string as JSON, non-ASCII characters as they are."""
 
 ORIGINS: dict[str, tuple[str, str, str]] = {
@@ -63,12 +63,12 @@ Headers = list[tuple[str, str]]
 
 def json_headers(headers: Iterable[tuple[str, str]]) -> str:
     """Headers as the middle of a JSON object: each ``,"name":"value"``."""
-    return "".join(f",{quoted(name)}:{quoted(value)}" for name, value in headers)
+    return "".join([f',"{name}":{quoted(value)}' for name, value in headers])
 
 
 def plain_headers(headers: Iterable[tuple[str, str]]) -> str:
     """Headers as lines, values URL-encoded, an empty value as ``_undef_``."""
-    return "".join(f"{name}: {encode_url(value) or '_undef_'}\n" for name, value in headers)
+    return "".join([f"{name}: {encode_url(value) or '_undef_'}\n" for name, value in headers])
 
 
 class Core:

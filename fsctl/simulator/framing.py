@@ -13,6 +13,7 @@ __all__ = ["Command", "Reader", "api_response", "notice", "reply"]
 
 GOODBYE = b"Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 _REPLY_LIMIT = 511
+_END = re.compile(rb"\n\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,10 @@ class Reader:
     def next(self) -> Command | None:
         """The next whole command, or None when more bytes are needed."""
         data = self._data
-        blank = re.match(rb"[\r\n]+", data)
-        if blank:
-            del data[: blank.end()]
+        if data[:1] in (b"\r", b"\n"):
+            del data[: len(data) - len(data.lstrip(b"\r\n"))]
             self._searched = 0
-        end = re.compile(rb"\n\r?\n").search(data, max(0, self._searched - 2))
+        end = _END.search(data, max(0, self._searched - 2))
         if end is None:
             self._searched = len(data)
             return None

@@ -90,7 +90,7 @@ _TIMES = (
 class ChannelData:
     """What every event of a channel tells about it.
 
-    ``state`` and ``caller`` hold headers by name; :meth:`touch` after changing one. ``other`` is the partner's
+    ``state`` and ``caller`` hold headers by name; :meth:`touch` after changing a caller's. ``other`` is the partner's
     profile while there is one. Times are microseconds as text.
     """
 
@@ -147,18 +147,18 @@ class ChannelData:
             "Privacy-Hide-Number": "false",
         }
         self.other: dict[str, str] = {}
-        self._json: str | None = None
-        self._plain: str | None = None
+        self._json_state = self._json_people = ""
+        self._plain = ""
 
     def touch(self) -> None:
-        """Forget the prepared forms: something in ``state``, ``caller`` or ``other`` changed."""
-        self._json = self._plain = None
+        """Forget the prepared forms: something in ``caller`` or ``other`` changed."""
+        self._json_people = self._plain = ""
 
     def change(self, **state: str) -> None:
         """Set state headers, written ``Answer_State="answered"``."""
         for name, value in state.items():
             self.state[name.replace("_", "-")] = value
-        self.touch()
+        self._json_state = self._plain = ""
 
     def at(self, what: str, when: float) -> None:
         """Set the profile's time ``what`` (``Channel-Answered-Time``) to ``when``."""
@@ -177,26 +177,23 @@ class ChannelData:
     def headers(self, *, with_profile: bool = False) -> list[tuple[str, str]]:
         """The channel's headers in order; the caller's profile a second time in front for ``connect``."""
         leading = self._profile("Channel-") if with_profile else []
-        return [
-            *leading,
-            *((name, value) for name, value in self.state.items() if value),
-            *self._profile("Caller-"),
-            *self.other.items(),
-        ]
+        return [*leading, *self._of_state(), *self._profile("Caller-"), *self.other.items()]
+
+    def _of_state(self) -> list[tuple[str, str]]:
+        return [(name, value) for name, value in self.state.items() if value]
 
     def _profile(self, prefix: str) -> list[tuple[str, str]]:
         return [(prefix + name, value) for name, value in self.caller.items() if value]
 
     def json(self) -> str:
         """:meth:`headers` in the JSON form."""
-        if self._json is None:
-            self._json = json_headers(self.headers())
-        return self._json
+        self._json_state = self._json_state or json_headers(self._of_state())
+        self._json_people = self._json_people or json_headers([*self._profile("Caller-"), *self.other.items()])
+        return self._json_state + self._json_people
 
     def plain(self) -> str:
         """:meth:`headers` in the plain form."""
-        if self._plain is None:
-            self._plain = plain_headers(self.headers())
+        self._plain = self._plain or plain_headers(self.headers())
         return self._plain
 
 
@@ -307,3 +304,10 @@ def acknowledged_variables(data: ChannelData, host: str) -> Iterator[tuple[str, 
     yield ("sip_full_via", f"SIP/2.0/UDP {host};rport=5060;branch=z9hG4bK{_token(uuid, 'ack', 13)}")
     yield ("sip_full_from", variables.get("sip_full_from") or "")
     yield ("sip_full_to", f"<sip:{variables.get('sip_to_uri')}>;tag={_token(uuid, 'to', 13)}")
+
+
+def sip_media(uuid: str, host: str) -> Iterator[tuple[str, str]]:
+    """What a SIP leg that answers leaves on the leg that called it; ``uuid`` is the answering leg's."""
+    lines = ("a=rtpmap:0 PCMU/8000", "a=rtpmap:101 telephone-event/8000", "a=fmtp:101 0-15")
+    yield ("switch_m_sdp", _offer(host, _port(uuid, "remote"), payloads="0 101", lines=lines))
+    yield from (("video_media_flow", "inactive"), ("text_media_flow", "inactive"), ("audio_media_flow", "sendrecv"))

@@ -21,6 +21,8 @@ RATE = 8000
 """Samples a second of every simulated call."""
 
 _ENDLESS = math.inf
+_JOINT = 0.25
+"""What a ``file_string`` takes from one file to the next, as recorded."""
 _MP3_SAMPLES = 576
 _MP3_FRAME = 72
 
@@ -72,7 +74,8 @@ def _joined(path: str, rest: str, parameters: dict[str, str]) -> Playable | None
     opened = [(name, open_playable(name)) for name in names]
     if not any(playable for _, playable in opened):
         return None
-    seconds = sum(playable.seconds for _, playable in opened if playable)
+    lengths = [playable.seconds for _, playable in opened if playable]
+    seconds = sum(lengths) + _JOINT * (len(lengths) - 1)
     return Playable(path, seconds, "", parameters, tuple((name, playable is not None) for name, playable in opened))
 
 

@@ -113,6 +113,8 @@ class Stream(Bug):
                         "disconnect", status="disconnected", message={"code": closed.code, "reason": closed.reason}
                     )
                 return
+            if self._closed:
+                return
             self._tell_raw("json", text)
 
     def _tell(self, what: str, **body: object) -> None:

@@ -6,6 +6,7 @@ Pure. Expansion of ``${...}`` is :mod:`fsctl.simulator.expansion`'s business.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote
 
 __all__ = ["clean", "decode_url", "encode_url", "seconds_of", "separate", "split_parameters", "truth"]
@@ -18,6 +19,7 @@ def _percent(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "surrogateescape"))
 
 
+@lru_cache(maxsize=4096)
 def encode_url(text: str) -> str:
     """``text`` as the plain event form carries it: unsafe characters as ``%XX``.
 

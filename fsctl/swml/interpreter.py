@@ -191,9 +191,7 @@ class Interpreter:
         error = _as_script_error(problem, instruction)
         if fatal or not isinstance(problem, FsctlError):
             self._observer.finished(instruction, "error", problem)
-            if error is problem:
-                raise error
-            raise error from problem
+            raise error
         if instruction.method.result is not None:
             self._scope.vars[instruction.method.result] = "failed"
         self._set_error(error.code, error.message)
@@ -242,8 +240,8 @@ class Interpreter:
             self._frames.append(_Frame(frame.activation, ()))
             try:
                 self._follow(Choose(frame.choice), frame.instruction)
-            except Exception as problem:
-                raise _as_script_error(problem, frame.instruction) from problem
+            except Exception as problem:  # noqa: BLE001 - as in a step
+                raise _as_script_error(problem, frame.instruction)  # noqa: B904 - has its cause
             return
         activation = frame.activation
         if activation.flow is not None and not (self._frames and self._frames[-1].activation is activation):
@@ -372,17 +370,23 @@ def _label(block: Block, name: str) -> int | None:
 
 
 def _as_script_error(problem: Exception, instruction: Instruction) -> ScriptError:
-    """``problem`` with a code of the reference and a place."""
+    """``problem`` with a code of the reference and a place; what it was before is its cause."""
+    if isinstance(problem, ScriptError) and problem.where is not None:
+        return problem
+    code, message = _code_and_message(problem, instruction)
+    error = ScriptError(code, message, instruction.where)
+    error.__cause__ = problem
+    return error
+
+
+def _code_and_message(problem: Exception, instruction: Instruction) -> tuple[str, str]:
     if isinstance(problem, ScriptError):
-        if problem.where is not None:
-            return problem
-        return ScriptError(problem.code, problem.message, instruction.where)
+        return problem.code, problem.message
     if isinstance(problem, ExpressionError):
-        return ScriptError(JS_ERROR, str(problem), instruction.where)
-    if isinstance(problem, FetchError):
-        code = "relay_script_parse_error" if problem.reason == "malformed" else EXECUTE_FAILED
-        return ScriptError(code, str(problem), instruction.where)
+        return JS_ERROR, str(problem)
+    if isinstance(problem, FetchError) and problem.reason == "malformed":
+        return "relay_script_parse_error", str(problem)
     if isinstance(problem, FsctlError):
-        return ScriptError(EXECUTE_FAILED, str(problem), instruction.where)
-    message = f"`{instruction.method.name}` broke ({type(problem).__name__}); this is a defect of fsctl"
-    return ScriptError(INTERNAL_ERROR, message, instruction.where)
+        return EXECUTE_FAILED, str(problem)
+    kind = type(problem).__name__
+    return INTERNAL_ERROR, f"`{instruction.method.name}` broke ({kind}); this is a defect of fsctl"

@@ -197,7 +197,7 @@ def similar(name: str, known: Iterable[str]) -> str:
     """A hint at the known name somebody may have meant, to end a sentence with; empty when none is close."""
     if len(name) > 64:
         return ""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean `{matches[0]}`?" if matches else ""
 
 

@@ -84,14 +84,13 @@ class Source:
             self.tree = _parse_json(self.text)
             self.format = "json"
         except json.JSONDecodeError as json_error:
-            # A flow-style YAML document begins like JSON; if it is neither, the author meant JSON.
-            try:
+            # A flow-style YAML document begins like JSON, but seldom with a quoted key. Broken JSON must not be
+            # taken for YAML: a forgotten comma would give a value nobody wrote.
+            if not self.text.lstrip("[{ \t\r\n").startswith('"'):
                 self.tree = _parse_yaml(self.text)
-            except SourceError as yaml_error:
-                if yaml_error.code != _PARSE_ERROR:
-                    raise
-                problem = f"the document is not valid JSON: {json_error.msg} in column {json_error.colno}"
-                raise SourceError(_PARSE_ERROR, problem, json_error.lineno) from None
+                return
+            problem = f"the document is not valid JSON: {json_error.msg} in column {json_error.colno}"
+            raise SourceError(_PARSE_ERROR, problem, json_error.lineno) from None
 
     def line(self, section: str, path: tuple[str | int, ...]) -> int:
         """The line (from 1) of ``path`` in ``section``, or of what is nearest around it.
@@ -325,8 +324,10 @@ class _YamlTree:
 
     def _scalar(self, event: Any) -> Any:
         text: str = event.value
-        if event.tag in (None, "!"):
+        if event.tag is None:
             return _plain(text) if event.implicit[0] else text
+        if event.tag == "!":
+            return text
         if event.tag not in _TAGS:
             raise self._wrong(event, f"the tag {event.tag} is not allowed")
         kind = event.tag.removeprefix(_TAG)

@@ -79,6 +79,15 @@ def test_readiness_tells_each_check_with_its_reason(build, checks, status, ready
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize(("fine", "status"), [(True, 200), (False, 503)])
+def test_health_can_be_asked_for_without_a_body(build, fine, status):
+    client = build(lambda: {"listening": (fine, "")})
+
+    for path, expected in (("/health/live", 200), ("/health/ready", status)):
+        answer = client.simulate_head(path)
+        assert (answer.status_code, answer.content) == (expected, b"")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "act", "status", "code"),
     [

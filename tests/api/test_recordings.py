@@ -210,10 +210,13 @@ def test_an_empty_recording_is_empty(client, directory):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_no_file_stays_open(client, method):
+def test_no_file_stays_open(client, directory, method):
+    folder = "00000000-0000-4000-8000-000000000009.wav"
+    (directory / folder).mkdir()
     before = set(Path("/proc/self/fd").iterdir())
     for headers in ({}, {"Range": "bytes=0-9"}, {"Range": "bytes=999999999-"}, {"If_None_Match": "*"}):
         get(client, method=method, **headers)
+    get(client, folder, method)
 
     assert set(Path("/proc/self/fd").iterdir()) == before
 

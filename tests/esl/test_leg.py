@@ -21,7 +21,7 @@ def peer():
 @pytest.fixture
 def leg(peer):
     gone = []
-    leg = EslLeg(peer.ours, clock=Clock(), timeout=2.0, linger=10, on_gone=gone.append)
+    leg = EslLeg(peer.ours, clock=Clock(), timeout=2.0, linger=10, on_gone=gone.append, variables={"a": "b"})
     leg.heard_gone = gone
     yield leg
     leg._connection.stop()
@@ -151,7 +151,7 @@ class TestExecute:
 
     def test_a_reply_that_never_comes_closes_the_connection(self, peer):
         """The order of replies would be unknown from then on."""
-        leg = EslLeg(peer.ours, clock=Clock(), timeout=0.05, linger=10, on_gone=lambda _: None)
+        leg = EslLeg(peer.ours, clock=Clock(), timeout=0.05, linger=10, on_gone=lambda _: None, variables={"a": "b"})
         far = meanwhile(peer.handshake)
         leg.open(2.0)
         far.get(timeout=5)

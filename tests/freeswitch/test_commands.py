@@ -75,8 +75,10 @@ def test_playback_of_a_file():
     assert Application("playback", "/var/cache/fsctl/a.wav") == commands.playback("/var/cache/fsctl/a.wav")
 
 
-def test_speech_that_looks_like_parameters_is_speech():
-    assert Application("speak", "flite|slt| {a=b}hello") == commands.speak("flite", "slt", "{a=b}hello")
+@pytest.mark.parametrize("text", ["{a=b}hello", "  {a=b}hello"])
+def test_speech_that_would_be_parameters_is_refused(text):
+    with pytest.raises(ValueError, match="brace"):
+        commands.speak("flite", "slt", text)
 
 
 def test_speech_keeps_bars():

@@ -208,7 +208,12 @@ def test_nothing_is_left_for_the_next_expression(engine):
     assert engine.evaluate("typeof left + [1].map(x => x + 1)", {}) == "undefined2"
 
 
-@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}], ids=["nan", "object", "set"])
+def test_numbers_json_does_not_have_are_null(engine):
+    names = {"vars": {"nan": float("nan"), "deep": [{"inf": float("inf"), "one": 1.5}]}}
+    assert engine.evaluate("[nan, deep]", names) == [None, [{"inf": None, "one": 1.5}]]
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}], ids=["object", "set"])
 def test_a_variable_that_is_no_json_fails_only_who_uses_it(engine, value):
     names = {"vars": {"bad": value, "good": 1}}
     assert "cannot be evaluated" in problem(engine, "bad", names)

@@ -188,13 +188,6 @@ class TestTrack:
         assert tracks == module.metadata["start"]["tracks"]
         assert len(tracks) == module.metadata["start"]["mediaFormat"]["channels"]
 
-    def test_both_keeps_silence_flowing(self, call):
-        Module(call)
-
-        run(call, stream, url=URL, track="both_tracks")
-
-        assert "-1" == variables(call)["send_silence_when_idle"]
-
     @pytest.mark.parametrize("track", ["outbound_track", "outbound"])
     def test_outbound_needs_the_hub(self, call, track):
         module = Module(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from dataclasses import dataclass, field
@@ -91,7 +92,9 @@ class Connected:
         stream = self.sock.makefile("rb")
         try:
             while header := self._header(stream):
-                length = next((int(v) for k, v in pairs(header.decode("latin-1"), decode=False) if k == "Content-Length"), 0)
+                length = next(
+                    (int(v) for k, v in pairs(header.decode("latin-1"), decode=False) if k == "Content-Length"), 0
+                )
                 size = 0 if header.startswith(b"Event-Name") else length
                 body = stream.read(size)
                 if len(body) < size:
@@ -173,10 +176,8 @@ class Connected:
         self.ask(f"events json {events}")
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._reader.join()
         self.sock.close()
 

@@ -1,0 +1,192 @@
+"""``make bench``: fsctl beside a bare greenswitch script, same calls, same simulated FreeSWITCH, same run.
+
+Prints what it measures as it goes, and one JSON line of all figures at the end. Everything stays on loopback and is
+bounded in number and time.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = "tests.benchmarks"
+WARM_UP = 40
+CALLS = 600
+RATE = 40.0
+REACTION_CALLS = 600
+REACTION_RATE = 100.0
+IDLE_CALLS = 2000
+IDLE_RATE = 150.0
+ROUNDS = 3
+
+CALL = """
+version: 1.0.0
+sections:
+  main:
+    - answer: {{}}
+    - record_call: {{control_id: r, status_url: "http://127.0.0.1:{hook}/record"}}
+    - play: {{url: "silence:0.2", status_url: "http://127.0.0.1:{hook}/play"}}
+    - stop_record_call: {{control_id: r}}
+    - hangup: {{}}
+"""
+IDLE = """
+version: 1.0.0
+sections:
+  main:
+    - answer: {}
+    - sleep: -1
+"""
+
+
+class Process:
+    """One of the benchmark's processes, spoken to line by line."""
+
+    def __init__(self, *arguments, core=None):
+        preexec = (lambda: os.sched_setaffinity(0, {core})) if core is not None and os.cpu_count() > 1 else None
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=preexec,
+        )
+
+    def line(self):
+        """The next line it prints, as JSON where it is."""
+        text = self._process.stdout.readline().strip()
+        if not text:
+            raise RuntimeError(f"{self._process.args[2]} ended with {self._process.wait()}")
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    def ask(self):
+        """What it says to a line of input."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self.line()
+
+    def stop(self):
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+def fsctl(directory, document, hook):
+    """fsctl in service with that document; its process and port."""
+    (directory / "main.yaml").write_text(document, encoding="utf-8")
+    config = {
+        "event_socket": {"listen": "127.0.0.1:0", "max_calls": 5000},
+        "http": {"listen": "127.0.0.1:0"},
+        "documents": {"default": "main.yaml", "directory": str(directory)},
+        "recordings": {"directory": str(directory / "recordings"), "min_free_bytes": 0},
+        "media": {"cache_directory": str(directory / "cache")},
+        "network": {"allow_private": ["127.0.0.0/8"]},
+        "webhooks": {"call_state_url": f"http://127.0.0.1:{hook}/state", "call_state_events": ["ended"]},
+    }
+    path = directory / "fsctl.yaml"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    process = Process(f"{HERE}.fsctl_process", path, core=0)
+    return process, process.line()["address"][1]
+
+
+def greenswitch():
+    """The bare script; its process and port."""
+    port = free_port()
+    process = Process(f"{HERE}.greenswitch_script", port, "silence_stream://200", core=0)
+    process.line()
+    return process, port
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def load(port, calls, rate, mode="run"):
+    """Let the simulated FreeSWITCH call; what it saw."""
+    process = Process(f"{HERE}.load", port, calls, rate, mode, core=1)
+    return process
+
+
+def run(port, calls, rate):
+    process = load(port, calls, rate)
+    seen = process.line()
+    process.stop()
+    if seen["ended"] != calls:
+        raise RuntimeError(f"only {seen['ended']} of {calls} calls ended")
+    return seen
+
+
+def cpu_per_call(process, port):
+    """Milliseconds of the controller's CPU for each call, after a warm-up."""
+    run(port, WARM_UP, RATE)
+    before = process.ask()["cpu"]
+    run(port, CALLS, RATE)
+    return 1000 * (process.ask()["cpu"] - before) / CALLS
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def main():
+    figures = {}
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        receiver = Process(f"{HERE}.receiver", core=1)
+        hook = receiver.line()
+
+        say(f"controller CPU per call ({ROUNDS} rounds of {CALLS} calls at {RATE:g} a second)")
+        ours, theirs, ratios = [], [], []
+        for number in range(1, ROUNDS + 1):
+            process, port = greenswitch()
+            theirs.append(cpu_per_call(process, port))
+            process.stop()
+            process, port = fsctl(directory, CALL.format(hook=hook), hook)
+            ours.append(cpu_per_call(process, port))
+            process.stop()
+            ratios.append(ours[-1] / theirs[-1])
+            say(f"  round {number}: greenswitch {theirs[-1]:.2f} ms, fsctl {ours[-1]:.2f} ms, ratio {ratios[-1]:.2f}")
+        figures["cpu_ms_greenswitch"] = round(sorted(theirs)[ROUNDS // 2], 3)
+        figures["cpu_ms_fsctl"] = round(sorted(ours)[ROUNDS // 2], 3)
+        figures["cpu_ratio"] = round(sorted(ratios)[ROUNDS // 2], 3)
+        figures["webhooks_received"] = receiver.ask()
+
+        say(f"from a fact to the next command ({REACTION_CALLS} calls at {REACTION_RATE:g} a second)")
+        process, port = fsctl(directory, CALL.format(hook=hook), hook)
+        run(port, WARM_UP, RATE)
+        seen = run(port, REACTION_CALLS, REACTION_RATE)
+        process.stop()
+        figures["reaction_ms_p50"] = round(1000 * seen["p50"], 3)
+        figures["reaction_ms_p99"] = round(1000 * seen["p99"], 3)
+        say(f"  p50 {figures['reaction_ms_p50']:.2f} ms, p99 {figures['reaction_ms_p99']:.2f} ms")
+
+        say(f"memory of an idle call ({IDLE_CALLS} calls)")
+        process, port = fsctl(directory, IDLE, hook)
+        run_idle = load(port, 50, 50.0, "hold")
+        run_idle.line()
+        before = process.ask()
+        more = load(port, IDLE_CALLS, IDLE_RATE, "hold")
+        up = more.line()["up"]
+        after = process.ask()
+        figures["idle_calls"] = after["calls"] - before["calls"]
+        figures["idle_call_kb"] = round((after["resident"] - before["resident"]) / 1024 / figures["idle_calls"], 1)
+        say(f"  {up} calls up, {figures['idle_call_kb']} kB each")
+        more.stop()
+        run_idle.stop()
+        process.stop()
+        receiver.stop()
+    print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()
