@@ -5,7 +5,7 @@ directory, and for telling how it went. Does not read the language (``fsctl.swml
 documents: their server is asked for every call, and the compiler knows a text again that it has seen.
 
 The fallback is for a document that did not come. One that came and is wrong is its author's to mend: it is reported and
-not hidden behind another. Nothing is asked twice, and a POST is not redirected.
+not hidden behind another. There are no retries, and a POST is not redirected.
 
 Implements "swml-calling: Fetching SWML documents over HTTP" and "webhooks: Inbound call webhook".
 """

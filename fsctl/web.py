@@ -60,6 +60,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 MAX_URL = 8192
 MAX_DROPPED = 65_536  # of an answer nobody reads; what is longer costs the connection instead
+MAX_IDLE = 30.0  # seconds; a firewall forgets older ones without telling anybody
 MAX_HOSTS = 256  # with connections kept open
 
 # IANA's special-purpose registries, and what else is not the public internet. Written out, because what the standard
@@ -198,10 +199,10 @@ class Client:
         self._user_agent = user_agent
         self._target = lru_cache(maxsize=1024)(partial(_read_url, policy.schemes))
         self._elsewhere = lru_cache(maxsize=256)(partial(_read_url, tuple(DEFAULT_PORTS)))
-        self._door = door = _Door(policy, resolve or _resolve)
-        trust = _Trust(tls)
-        self._answers = _Pools(door, trust, pool_size)
-        self._messages = _Pools(door, trust, pool_size)
+        self._door = _Door(policy, resolve or _resolve)
+        self._trust = _Trust(tls)
+        self._answers = _Pools(self._door, self._trust, pool_size)
+        self._messages = _Pools(self._door, self._trust, pool_size)
 
     def wire_url(self, url: str) -> str:
         """Give the URL as its server sees it: no credentials, no fragment, escapes made uniform. This is what to sign.
@@ -235,6 +236,7 @@ class Client:
         max_bytes: int = 1_048_576,
         redirects: int = 3,
         ok: Container[int] | None = range(200, 300),
+        once: bool = False,
     ) -> Response:
         """Ask for something and read the answer.
 
@@ -246,6 +248,9 @@ class Client:
         with the origin they were meant for. A body is never sent on to where somebody else points: its signature names
         the first URL, and a redirect that drops the body would be worse.
 
+        A question that meets a kept-open connection its server is just closing is asked again on a new one. ``once``
+        is for what must not happen twice, however unlikely: it gets a connection of its own.
+
         Raises FetchError, whose URL is redacted.
         """
         started = time.monotonic()
@@ -253,13 +258,14 @@ class Client:
         timeouts = Timeouts(connect_timeout, read_timeout, total_timeout)
         given = HTTPHeaderDict(headers or {})
         follow = method in {"GET", "HEAD"} and redirects > 0
+        pools = self._answers if not once else _Pools(self._door, self._trust, 1)
         hops = 0
         timer = gevent.Timeout.start_new(total_timeout)
         try:
             while True:
                 if target.authorization is not None:
                     given.setdefault("Authorization", target.authorization)
-                raw = self._answers.ask(method, target, self._headers(given), body, timeouts)
+                raw = pools.ask(method, target, self._headers(given), body, timeouts)
                 try:
                     location = raw.headers.get("location") if follow and raw.status in REDIRECTS else None
                     if location is None:
@@ -282,6 +288,8 @@ class Client:
             raise _explain(target, error) from error
         finally:
             timer.close()
+            if once:
+                pools.close()
 
     def send(
         self,
@@ -621,6 +629,7 @@ class _Guarded(HTTPConnection):
         self._door = door
         self._held: list[bytes] | None = None
         self._answered = 0
+        self._used = 0.0
 
     def _new_conn(self) -> socket.socket:
         self._answered = 0
@@ -629,8 +638,8 @@ class _Guarded(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Look whether an idle connection was closed, or was sent what nobody asked for."""
-        if self.sock is None:
+        """Look whether an idle connection is still good: not closed, not sent what nobody asked for, not too old."""
+        if self.sock is None or time.monotonic() - self._used > MAX_IDLE:
             return False
         poll = _poll()
         poll.register(self.sock.fileno(), POLLIN)
@@ -664,6 +673,7 @@ class _Guarded(HTTPConnection):
                 raise _Dropped(*error.args) from error
             raise
         self._answered += 1
+        self._used = time.monotonic()
         return response
 
 

@@ -851,6 +851,28 @@ def test_a_question_that_crosses_the_closing_of_an_idle_connection_is_asked_agai
     assert server.connections == 3
 
 
+def test_what_must_happen_once_has_a_connection_of_its_own(client, serve):
+    def answer(_request, number):
+        return reply() if number < 3 else lambda connection: connection.close()
+
+    server = serve(answer)
+    client.fetch("GET", server.url)
+    client.fetch("POST", server.url, body=b"{}", once=True)
+    assert server.connections == 2
+    assert failure(client.fetch, "POST", server.url, body=b"{}", once=True).reason == "connect"
+    assert (server.connections, len(server.requests)) == (3, 3)
+
+
+def test_a_connection_idle_for_long_is_not_used_again(client, serve, monkeypatch):
+    server = serve(reply())
+    client.fetch("GET", server.url)
+    client.fetch("GET", server.url)
+    assert server.connections == 1
+    monkeypatch.setattr("fsctl.web.MAX_IDLE", -1)
+    client.fetch("GET", server.url)
+    assert server.connections == 2
+
+
 def test_a_new_connection_that_is_closed_is_not_tried_again(client, serve):
     server = serve(lambda *_: lambda connection: connection.close())
     assert failure(client.send, "POST", server.url, {}, b"{}", TIMEOUTS).reason == "connect"

@@ -78,6 +78,7 @@ def request(call: Call, params: Request) -> None:
             max_bytes=MAX_ANSWER,
             redirects=3 if body is None else 0,
             ok=None,
+            once=params.method != "GET",
         )
     except FetchError as error:
         if error.status is not None:

@@ -177,7 +177,7 @@ def _sendevent(listener: Listener, command: Command) -> Answer:
         Event(
             name.upper(),
             listener.switch.core.stamp(),
-            before=[(key.title(), value) for key, value in headers.items()],
+            before=[(command.spelled.get(key, "Event-UUID"), value) for key, value in headers.items()],
             subclass=subclass,
             body=command.body or None,
         )

@@ -18,12 +18,16 @@ _END = re.compile(rb"\n\r?\n")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its first line, its headers (lower-case names, first one wins) and its body; ``raw`` as it came."""
+    """One command: its first line, its headers (lower-case names, first one wins) and its body.
+
+    ``spelled`` are the header names as they were written, ``raw`` is everything as it came.
+    """
 
     line: str
     headers: dict[str, str] = field(default_factory=dict)
     body: str = ""
     raw: bytes = b""
+    spelled: dict[str, str] = field(default_factory=dict)
 
     @property
     def verb(self) -> str:
@@ -50,7 +54,7 @@ class Reader:
     def next(self) -> Command | None:
         """The next whole command, or None when more bytes are needed."""
         data = self._data
-        if data[:1] in (b"\r", b"\n"):
+        if data.startswith((b"\r", b"\n")):
             del data[: len(data) - len(data.lstrip(b"\r\n"))]
             self._searched = 0
         end = _END.search(data, max(0, self._searched - 2))
@@ -58,7 +62,7 @@ class Reader:
             self._searched = len(data)
             return None
         block = bytes(data[: end.start()])
-        line, headers, lengths = _parse(block.decode("utf-8", "surrogateescape"))
+        line, headers, lengths, spelled = _parse(block.decode("utf-8", "surrogateescape"))
         wanted = end.end() + sum(lengths)
         if len(data) < wanted:
             return None
@@ -66,15 +70,16 @@ class Reader:
         raw = bytes(data[:wanted])
         del data[:wanted]
         self._searched = 0
-        return Command(line, headers, body.decode("utf-8", "surrogateescape"), raw)
+        return Command(line, headers, body.decode("utf-8", "surrogateescape"), raw, spelled)
 
 
-def _parse(block: str) -> tuple[str, dict[str, str], list[int]]:
+def _parse(block: str) -> tuple[str, dict[str, str], list[int], dict[str, str]]:
     lowered = block.lower()
     if "mod_event_socket" in lowered and (word := next((w for w in ("unload", "reload") if w in lowered), None)):
-        return f"api bgapi {word} mod_event_socket", {}, []
+        return f"api bgapi {word} mod_event_socket", {}, [], {}
     first, *lines = (line.removesuffix("\r") for line in block.split("\n"))
     headers: dict[str, str] = {}
+    spelled: dict[str, str] = {}
     lengths: list[int] = []
     for line in lines:
         if "\r" in line:
@@ -84,10 +89,12 @@ def _parse(block: str) -> tuple[str, dict[str, str], list[int]]:
         if not colon:
             continue
         value = value.lstrip(" ")
-        headers.setdefault(name.strip().lower(), value)
-        if name.strip().lower() == "content-length" and value.strip().isdigit():
+        key = name.strip().lower()
+        headers.setdefault(key, value)
+        spelled.setdefault(key, name.strip())
+        if key == "content-length" and value.strip().isdigit():
             lengths.append(int(value))
-    return first.strip(), headers, lengths
+    return first.strip(), headers, lengths, spelled
 
 
 def reply(text: str, *more: tuple[str, str]) -> bytes:

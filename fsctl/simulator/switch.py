@@ -282,6 +282,6 @@ def _owners(event: Event) -> set[str]:
     if event.channel is not None:
         found |= {event.channel.uuid.lower(), event.channel.state["Channel-Call-UUID"].lower()}
     for name, value in event.before:
-        if name in {"Job-Owner-UUID", "Unique-Id", "Unique-ID"}:
+        if name in {"Job-Owner-UUID", "Unique-ID"}:
             found.add(value.lower())
     return found

@@ -85,6 +85,15 @@ def test_other_methods_are_refused(name):
         make(request, url="https://example.com/", method=name)
 
 
+@pytest.mark.parametrize("name", ["POST", "PUT", "DELETE"])
+def test_what_changes_something_is_never_sent_twice(call, serve, name):
+    server = serve(lambda _request, number: reply() if number == 1 else lambda connection: connection.close())
+    attempt(call, request, url=server.url, method="GET")
+    attempt(call, request, url=server.url, method=name)
+    assert call.vars["request_result"] == "failed"
+    assert len(server.requests) == 2
+
+
 # headers
 
 

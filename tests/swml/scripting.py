@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import quickjs
 
-from fsctl.errors import CommandFailed, ExpressionError, FetchError, Interrupted, LegGone, ScriptError
+from fsctl.errors import CommandFailed, ExpressionError, FetchError, FsctlError, Interrupted, LegGone, ScriptError
 from fsctl.javascript.child import PRELUDE
 from fsctl.methods.cond import cond
 from fsctl.methods.execute import execute
@@ -16,7 +16,7 @@ from fsctl.methods.set_ import set_
 from fsctl.methods.switch import switch
 from fsctl.methods.transfer import transfer
 from fsctl.methods.unset import unset
-from fsctl.swml.check import compile_document
+from fsctl.swml.check import DocumentInvalid, compile_document
 from fsctl.swml.flow import Stop, Transfer
 from fsctl.swml.interpreter import Interpreter
 from fsctl.swml.method import Methods, method
@@ -32,16 +32,18 @@ def no_javascript(source, names):
 def javascript(source, names):
     """QuickJS in this process, given its names the way the real engine gives them."""
     try:
-        answer = quickjs.Context().eval(PRELUDE)(json.dumps({root: dict(value) for root, value in names.items()}), source)
+        answer = quickjs.Context().eval(PRELUDE)(
+            json.dumps({root: dict(value) for root, value in names.items()}), source
+        )
     except quickjs.JSException as problem:
         raise ExpressionError(source, str(problem)) from None
     return json.loads(answer)
 
 
-def make_scope(vars=None, *, call=None, envs=None, params=None, evaluator=no_javascript):
+def make_scope(variables=None, *, call=None, envs=None, params=None, evaluator=no_javascript):
     return Scope(
         {} if call is None else call,
-        {} if vars is None else vars,
+        {} if variables is None else variables,
         {} if envs is None else envs,
         {} if params is None else params,
         evaluator,
@@ -111,9 +113,7 @@ def end(call, params):
     return Stop()
 
 
-METHODS = Methods(
-    [cond, execute, goto, label, return_, set_, switch, transfer, unset, note, sing, break_, press, end]
-)
+METHODS = Methods([cond, execute, goto, label, return_, set_, switch, transfer, unset, note, sing, break_, press, end])
 
 
 @dataclass
@@ -150,13 +150,15 @@ class Run:
         self.told.append(("warning", code, instruction.where.text))
 
 
-def run(sections, /, vars=None, *, web=None, limits=None, evaluator=javascript, catch=True, methods=METHODS, **roots):
+def run(
+    sections, /, variables=None, *, web=None, limits=None, evaluator=javascript, catch=True, methods=METHODS, **roots
+):
     """Run ``sections`` (a whole document as text, or its sections) and give the :class:`Run`.
 
     ``web`` maps URLs to documents, or to the error that comes instead.
     """
     text = sections if isinstance(sections, str) else json.dumps({"sections": sections})
-    story = Run(Call(), {} if vars is None else vars)
+    story = Run(Call(), {} if variables is None else variables)
 
     def load(dest, params, kind):
         story.loads.append((dest, dict(params), kind))
@@ -186,15 +188,22 @@ def run(sections, /, vars=None, *, web=None, limits=None, evaluator=javascript, 
 
 def findings(text, methods=METHODS, **options):
     """Everything wrong with a document, as (code, place)."""
-    from fsctl.swml.check import DocumentInvalid
+    source = text if isinstance(text, bytes | str) else json.dumps(text)
+    problem = refusal(compile_document, source, methods, **options)
+    if problem is None:
+        return []
+    assert isinstance(problem, DocumentInvalid)
+    assert (problem.findings[0].code, problem.findings[0].where) == (problem.code, problem.where)
+    return [(finding.code, finding.where.text) for finding in problem.findings]
 
+
+def refusal(function, *arguments, **options):
+    """The error of ours ``function`` raises, or None; any other error fails the test."""
     try:
-        compile_document(text if isinstance(text, bytes | str) else json.dumps(text), methods, **options)
-    except DocumentInvalid as problem:
-        assert problem.findings[0].code == problem.code
-        assert problem.findings[0].where == problem.where
-        return [(finding.code, finding.where.text) for finding in problem.findings]
-    return []
+        function(*arguments, **options)
+    except FsctlError as problem:
+        return problem
+    return None
 
 
 def sections(**named):

@@ -11,7 +11,10 @@ from tests.swml.scripting import METHODS
 @pytest.mark.parametrize(
     ("where", "text"),
     [
-        (Where("main", (3, "cond", 0, "then", 1, "play", "url"), 17, "url"), "main[3].cond[0].then[1].play.url (line 17)"),
+        (
+            Where("main", (3, "cond", 0, "then", 1, "play", "url"), 17, "url"),
+            "main[3].cond[0].then[1].play.url (line 17)",
+        ),
         (Where("main", (3,), 17), "main[3] (line 17)"),
         (Where("main"), "main"),
         (Where("", ("version",), 2), "version (line 2)"),

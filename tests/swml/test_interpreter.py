@@ -1,14 +1,17 @@
 """How a script runs: order, subroutines, jumps, budgets, and what an error means."""
 
+from dataclasses import dataclass
+
 import pytest
 
-from fsctl.errors import ExpressionError, FetchError, LegGone, ScriptError
-from fsctl.swml.check import DocumentInvalid
-from fsctl.swml.flow import Choose
+from fsctl.errors import ExpressionError, FetchError, Interrupted, LegGone, ScriptError
+from fsctl.swml.check import DocumentInvalid, compile_document
+from fsctl.swml.choice import Result
+from fsctl.swml.flow import Choose, Transfer
 from fsctl.swml.interpreter import Interpreter, Limits
 from fsctl.swml.method import Methods, method
 from fsctl.swml.parameters import LabelName, parameter
-from tests.swml.scripting import METHODS, Call, Run, compile_document, javascript, main, make_scope, no_javascript, run
+from tests.swml.scripting import METHODS, Call, Run, javascript, make_scope, no_javascript, run
 
 INTERNAL = "relay_script_internal_error"
 FAILED = "relay_script_method_execute_failed"
@@ -48,7 +51,12 @@ def test_an_empty_script_ends_at_once():
 
 def test_a_nested_block_runs_and_the_script_goes_on_behind_it():
     inner = {"cond": [{"when": "true", "then": [{"note": "inner"}, {"cond": [{"else": [{"note": "innermost"}]}]}]}]}
-    assert run({"main": [{"note": "before"}, inner, {"note": "after"}]}).notes == ["before", "inner", "innermost", "after"]
+    assert run({"main": [{"note": "before"}, inner, {"note": "after"}]}).notes == [
+        "before",
+        "inner",
+        "innermost",
+        "after",
+    ]
 
 
 def test_the_observer_hears_every_instruction():
@@ -104,7 +112,13 @@ def test_params_replace_the_callers_and_come_back():
             "main": [{"execute": {"dest": "one", "params": {"a": "A", "b": "B"}}}, {"note": "main ${params.a}"}],
             "one": [
                 {"note": "one ${params.a} ${params.b}"},
-                {"execute": {"dest": "two", "params": {"a": "${params.b}"}, "on_return": [{"note": "back ${params.a}"}]}},
+                {
+                    "execute": {
+                        "dest": "two",
+                        "params": {"a": "${params.b}"},
+                        "on_return": [{"note": "back ${params.a}"}],
+                    }
+                },
                 {"note": "one ${params.a} ${params.b}"},
                 {"execute": "two"},
             ],
@@ -123,7 +137,10 @@ def test_params_replace_the_callers_and_come_back():
 )
 def test_scalar_params_become_text(stringify, bound):
     params = {"n": 5, "one": 1.0, "t": True, "nil": None, "s": "x", "l": [1, True], "o": {"a": 1}}
-    story = run(sub({"note": [f"${{params.{name}}}" for name in params]}, params=params), limits=Limits(stringify_params=stringify))
+    story = run(
+        sub({"note": [f"${{params.{name}}}" for name in params]}, params=params),
+        limits=Limits(stringify_params=stringify),
+    )
     assert story.notes == [bound, "after"]
     assert [type(value) for value in story.notes[0]] == [type(value) for value in bound]
 
@@ -145,7 +162,13 @@ def test_params_given_to_a_subroutine_share_nothing_with_the_document():
 
 
 def test_on_return_runs_before_the_result():
-    story = run(sub({"return": "x"}, on_return=[{"note": "on_return ${return_value}"}], result={"case": {"x": [{"note": "result"}]}}))
+    story = run(
+        sub(
+            {"return": "x"},
+            on_return=[{"note": "on_return ${return_value}"}],
+            result={"case": {"x": [{"note": "result"}]}},
+        )
+    )
     assert story.notes == ["on_return x", "result", "after"]
 
 
@@ -181,7 +204,13 @@ def test_a_goto_in_on_return_leaves_the_rest_of_the_execute():
     story = run(
         {
             "main": [
-                {"execute": {"dest": "sub", "on_return": [{"goto": "out"}], "result": {"case": {}, "default": [{"note": "no"}]}}},
+                {
+                    "execute": {
+                        "dest": "sub",
+                        "on_return": [{"goto": "out"}],
+                        "result": {"case": {}, "default": [{"note": "no"}]},
+                    }
+                },
                 {"note": "no"},
                 {"label": "out"},
                 {"note": "out"},
@@ -217,16 +246,20 @@ def test_a_transfer_never_comes_back():
 
 
 def test_a_document_behind_a_url_is_a_subroutine():
-    web = {URL: '{"sections": {"main": [{"execute": "sub"}], "sub": [{"note": "${params.a}"}, {"return": 7}]}}'}
+    web = {URL: '{"sections": {"main": [{"note": "${params.a}"}, {"execute": "sub"}], "sub": [{"note": "in"}]}}'}
     document = {"main": [{"execute": {"dest": URL, "params": {"a": 1}}}, {"execute": "own"}], "own": [{"note": "own"}]}
     story = run(document, web=web)
-    assert story.notes == ["1", "own"]
+    assert story.notes == ["1", "in", "own"]
     assert story.loads == [(URL, {"a": "1"}, "execute")]
     assert story.vars == {}
 
 
 def test_a_document_behind_a_url_may_be_transferred_to():
-    story = run({"main": [{"transfer": "${url}"}, {"note": "never"}]}, {"url": URL}, web={URL: '{"sections": {"main": [{"note": 1}]}}'})
+    story = run(
+        {"main": [{"transfer": "${url}"}, {"note": "never"}]},
+        {"url": URL},
+        web={URL: '{"sections": {"main": [{"note": 1}]}}'},
+    )
     assert story.notes == [1]
     assert story.loads == [(URL, {}, "transfer")]
 
@@ -321,7 +354,13 @@ def test_gotos_to_one_label_share_its_count():
 
 
 def test_labels_count_apart():
-    steps = [{"label": "a"}, {"label": "b"}, {"note": 1}, {"goto": {"label": "b", "max": 1}}, {"goto": {"label": "a", "max": 1}}]
+    steps = [
+        {"label": "a"},
+        {"label": "b"},
+        {"note": 1},
+        {"goto": {"label": "b", "max": 1}},
+        {"goto": {"label": "a", "max": 1}},
+    ]
     assert run({"main": steps}).notes == [1, 1, 1]
 
 
@@ -332,7 +371,13 @@ def test_a_subroutine_counts_anew_each_time():
 
 @pytest.mark.parametrize(("when", "notes"), [("n < 3", [1, 2, 3]), ("false", [1]), ("${n} < 2", [1, 2])])
 def test_a_goto_with_a_condition(when, notes):
-    steps = [{"set": {"n": 0}}, {"label": "a"}, {"set": {"n": "${n + 1}"}}, {"note": "${n}"}, {"goto": {"label": "a", "when": when}}]
+    steps = [
+        {"set": {"n": 0}},
+        {"label": "a"},
+        {"set": {"n": "${n + 1}"}},
+        {"note": "${n}"},
+        {"goto": {"label": "a", "when": when}},
+    ]
     assert run({"main": steps}).notes == notes
 
 
@@ -340,7 +385,14 @@ def test_a_goto_leaves_the_blocks_it_is_in():
     steps = [
         {"label": "a"},
         {"note": "a"},
-        {"cond": [{"when": "true", "then": [{"cond": [{"else": [{"goto": {"label": "a", "max": 1}}]}]}, {"note": "inner"}]}]},
+        {
+            "cond": [
+                {
+                    "when": "true",
+                    "then": [{"cond": [{"else": [{"goto": {"label": "a", "max": 1}}]}]}, {"note": "inner"}],
+                }
+            ]
+        },
         {"note": "end"},
     ]
     assert run({"main": steps}).notes == ["a", "a", "inner", "end"]
@@ -525,10 +577,9 @@ def test_an_interruption_to_a_section_that_is_not_there_ends_the_script():
 
 
 def test_an_interruption_while_a_document_is_fetched():
-    from fsctl.errors import Interrupted
-    from fsctl.swml.flow import Transfer
-
-    story = run({"main": [{"execute": URL}, {"note": "never"}], "b": [{"note": "b"}]}, web={URL: Interrupted(Transfer("b"))})
+    story = run(
+        {"main": [{"execute": URL}, {"note": "never"}], "b": [{"note": "b"}]}, web={URL: Interrupted(Transfer("b"))}
+    )
     assert story.notes == ["b"]
 
 
@@ -541,16 +592,18 @@ def test_hangup_while_a_document_is_fetched():
 # Methods that answer flow
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    result: object = parameter(Result())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leap:
+    to: str = parameter(LabelName())
+
+
 @pytest.mark.parametrize(("value", "notes"), [("a", ["chosen"]), ("b", [])])
 def test_a_method_may_answer_a_choice(value, notes):
-    from dataclasses import dataclass
-
-    from fsctl.swml.choice import Result
-
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Ask:
-        result: object = parameter(Result())
-
     @method("ask", Ask)
     def ask(call, params):
         return Choose(params.result)
@@ -567,8 +620,6 @@ def test_a_method_may_answer_a_choice(value, notes):
 def test_what_goes_wrong_in_following_a_methods_answer_is_fatal():
     @method("leap", Leap)
     def leap(call, params):
-        from fsctl.swml.flow import Transfer
-
         return Transfer(params.to)
 
     story = run({"main": [{"leap": {"to": "here"}}, {"label": "here"}]}, methods=Methods([*METHODS, leap]))
@@ -581,14 +632,6 @@ def test_an_answer_that_is_no_flow_is_a_defect():
         return "main"
 
     assert fatal(run({"main": ["odd"]}, methods=Methods([*METHODS, odd])), INTERNAL, "main[0].odd")
-
-
-from dataclasses import dataclass  # noqa: E402
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leap:
-    to: str = parameter(LabelName())
 
 
 # The reference's own kind of script
@@ -642,7 +685,3 @@ def test_javascript_sees_what_the_reference_says_it_sees():
     ]
     story = run({"main": steps}, call={"type": "Phone"}, envs={"host": "example"}, evaluator=javascript)
     assert story.notes == ["15.00", 60, "phone Phone example", True]
-
-
-def test_main_is_where_a_run_begins():
-    assert compile_document(str(main({"note": 1})).replace("'", '"'), METHODS).main[0].value == 1

@@ -28,8 +28,33 @@ def test_a_plain_path(text, path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a b", "a - b", "a+b", "(a)", "a()", "a.b()", "a[b]", "a['b']", "1", "5a", "a.", ".a", "a..b", "a[-1]"]
-    + ["!a", "'a'", "true", "false", "null", "undefined", "NaN", "this", "a[0", "a" * 5000],
+    [
+        "",
+        "a b",
+        "a - b",
+        "a+b",
+        "(a)",
+        "a()",
+        "a.b()",
+        "a[b]",
+        "a['b']",
+        "1",
+        "5a",
+        "a.",
+        ".a",
+        "a..b",
+        "a[-1]",
+        "!a",
+        "'a'",
+        "true",
+        "false",
+        "null",
+        "undefined",
+        "NaN",
+        "this",
+        "a[0",
+        "a" * 5000,
+    ],
 )
 def test_not_a_plain_path(text):
     assert parse_path(text) is None
