@@ -7,10 +7,29 @@ Network deadlines do not: a web server is not made faster by simulating a call.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import gevent
 
-__all__ = ["Clock"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Alarm", "Clock"]
+
+
+class Alarm:
+    """A call that is due; ``kill`` takes it back."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(self, seconds: float, function: Callable[..., object], args: tuple[object, ...]) -> None:
+        self._timer = gevent.get_hub().loop.timer(seconds)
+        self._timer.start(function, *args)
+
+    def kill(self) -> None:
+        """Take it back; does nothing once it went off."""
+        self._timer.stop()
+        self._timer.close()
 
 
 class Clock:
@@ -38,6 +57,10 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         """Let ``seconds`` of call time pass in this greenlet."""
         gevent.sleep(seconds / self.speed)
+
+    def alarm(self, seconds: float, function: Callable[..., object], *args: object) -> Alarm:
+        """Call ``function(*args)`` after ``seconds`` of call time, in the event loop: it must not wait for anything."""
+        return Alarm(seconds / self.speed, function, args)
 
     def later(self, seconds: float, function: object, *args: object) -> gevent.Greenlet:
         """Run ``function(*args)`` in a greenlet after ``seconds`` of call time; ``kill()`` takes it back."""

@@ -77,6 +77,7 @@ def _is_secret(key: str) -> bool:
 def _scrub(text: str) -> str:
     if "://" in text:
         text = _URL_CREDENTIALS.sub(MASK + "@", text)
+    if "=" in text:
         text = _SECRET_PARAMETER.sub(rf"\1{MASK}", text)
     return _AUTHORIZATION.sub(rf"\1{MASK}", text) if len(text) > 12 else text
 
@@ -251,3 +252,5 @@ def setup(
             root.removeHandler(handler)
     root.addHandler(_StandardLibrary())
     root.setLevel(_output.level)
+    # Below this it repeats every URL with its query, where customers keep tokens under any name.
+    logging.getLogger("urllib3").setLevel(max(_output.level, logging.INFO))

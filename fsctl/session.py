@@ -263,7 +263,7 @@ class _Progress:
                 call.info,
                 instruction.method.name,
                 where.section,
-                str(where),
+                where.text,
                 outcome,
                 monotonic() - self._started,
                 call.clock.now(),

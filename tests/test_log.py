@@ -22,14 +22,12 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    """Each test starts unbound and leaves the process's logging as it was."""
+    """Each test starts unbound and leaves the handlers as they were."""
     root = logging.getLogger()
-    handlers, level = [*root.handlers], root.level
+    handlers = [*root.handlers]
     logs.unbound()
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
     logs.unbound()
 
 
@@ -299,6 +297,13 @@ def test_the_level_holds_for_the_standard_library_too(level, written):
     assert [json.loads(line)["level"] for line in stream.getvalue().splitlines()] == written
 
 
+def test_urllib3_does_not_repeat_urls_with_their_queries(lines):
+    logging.getLogger("urllib3.connectionpool").debug("GET /hook?pin=1234")
+    logging.getLogger("urllib3.connectionpool").info("starting")
+
+    assert [line["event"] for line in lines()] == ["starting"]
+
+
 def test_a_message_that_cannot_be_formatted_ends_nothing(lines, capsys):
     root = logging.getLogger()
     root.handlers[:] = [one for one in root.handlers if isinstance(one, logs._StandardLibrary)]  # pytest's would raise
@@ -342,6 +347,7 @@ def test_a_secret_that_is_not_set_may_be_seen(lines):
         ("https://a.example/x?to=bob@b.example", "https://a.example/x?to=bob@b.example"),
         ("wss://a.example/?access_token=abc&x=1", "wss://a.example/?access_token=***&x=1"),
         ("http://a/?x=1&Signature=abc#f", "http://a/?x=1&Signature=***#f"),
+        ("GET /hook?token=abc&x=1 HTTP/1.1", "GET /hook?token=***&x=1 HTTP/1.1"),
         ("Authorization: Basic dXNlcjpwdw==", "Authorization: Basic ***"),
         ('{"authorization": "Bearer abc.def-ghi"}', '{"authorization": "Bearer ***"}'),
         ("sent Bearer abcdefgh", "sent Bearer ***"),

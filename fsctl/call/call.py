@@ -122,8 +122,7 @@ class Call:
         """End the call ``seconds`` from now, in place of any earlier limit."""
         if self._cancel_limit is not None:
             self._cancel_limit()
-        timer = self.clock.later(seconds, self.leg.drop, "ALLOTTED_TIMEOUT")
-        self._cancel_limit = lambda: timer.kill(block=False)
+        self._cancel_limit = self.clock.alarm(seconds, self.leg.drop, "ALLOTTED_TIMEOUT").kill
 
     def unlimit(self) -> None:
         """Take the limit back: the call is over."""
@@ -157,7 +156,7 @@ class Call:
                 self.clock.now(),
                 section=getattr(where, "section", "") or "",
                 index=getattr(where, "index", -1),
-                path=str(where) if where is not None else "",
+                path=where.text if where is not None else "",
                 line=getattr(where, "line", None),
                 method=getattr(getattr(instruction, "method", None), "name", ""),
                 fatal=fatal,

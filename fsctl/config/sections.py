@@ -221,7 +221,7 @@ class Calls(_Section):
     send_silence: bool = _setting(
         True,
         kinds.flag(),
-        "Whether a call with nothing to say still sends audio packets, as streams of both tracks and many carriers need.",
+        "Whether a call with nothing to say still sends audio, as streams of both tracks and many carriers need.",
     )
 
 

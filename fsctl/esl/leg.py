@@ -10,9 +10,10 @@ import itertools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import gevent
 import structlog
-from gevent.event import AsyncResult, Event
+from gevent import get_hub
+from gevent.event import Event
+from gevent.hub import Waiter
 from gevent.queue import Empty, SimpleQueue
 
 from fsctl.errors import CommandFailed, LegGone, ProtocolError
@@ -39,7 +40,6 @@ F = TypeVar("F")
 _SUBSCRIPTION = encode(commands.subscribe(facts.EVENTS, facts.CUSTOM_EVENTS))
 _CONNECT = encode(commands.connect())
 _RESUME = encode(commands.resume())
-_EXIT = encode(commands.exit_())
 
 _ANSWER_SECONDS = 60.0  # longer than any SIP transaction
 _GONE = object()
@@ -74,8 +74,8 @@ class EslLeg:
         self._variables = variables
         self._expands = True
         self._finished = Event()  # the last event was seen, or the socket ended
-        self._operations: dict[str, AsyncResult] = {}
-        self._jobs: dict[str, AsyncResult] = {}
+        self._operations: dict[str, Waiter] = {}
+        self._jobs: dict[str, Waiter] = {}
         self._listeners: dict[type, list[Callable[[Any], None]]] = {}
         self.goodbyes: set[_Facts | _Waiter] = set()  # who must hear that the leg is gone
         self._connection = Connection(sock, on_event=self._event, on_end=self._end, timeout=timeout)
@@ -120,12 +120,7 @@ class EslLeg:
 
     def close(self) -> None:
         """Leave: FreeSWITCH frees the thread and the memory it holds for us."""
-        if self._connection.connected:
-            try:
-                self._connection.ask(_EXIT, "exit", 2.0)
-            except LegGone:
-                pass
-        self._connection.stop()
+        self._connection.close()
 
     # -- down ----------------------------------------------------------------------------------------------------
 
@@ -149,7 +144,7 @@ class EslLeg:
         """Queue an application (see ``fsctl.call.leg``)."""
         self._check()
         operation = f"fsctl-{next(_operations)}"
-        done = AsyncResult()
+        done = Waiter()
         self._operations[operation] = done
         frame = encode_execute(
             self.uuid,
@@ -171,12 +166,12 @@ class EslLeg:
         """Wait for an application's end (see ``fsctl.call.leg``)."""
         identity, name, done = operation
         try:
-            with gevent.Timeout(self.clock.real(seconds), False):
-                completed: Completed = done.get()
-                return completed
+            completed: Completed | None = self._wait(done, seconds)
         finally:
             self._operations.pop(identity, None)
-        raise CommandFailed(name, f"did not end within {seconds:g} s")
+        if completed is None:
+            raise CommandFailed(name, f"did not end within {seconds:g} s")
+        return completed
 
     def ask(self, api: Api) -> str:
         """Run an API command (see ``fsctl.call.leg``)."""
@@ -187,20 +182,20 @@ class EslLeg:
         """Run an API command in FreeSWITCH's background (see ``fsctl.call.leg``)."""
         self._check()
         job = f"fsctl-{next(_operations)}"
-        done = AsyncResult()
+        done = Waiter()
         self._jobs[job] = done
         try:
             reply = self._connection.ask(encode(api.background(job)), api.name).text
             if not reply.startswith("+OK"):
                 raise CommandFailed(api.name, reply)
-            with gevent.Timeout(self.clock.real(seconds), False):
-                output: str = done.get()
-                if output.startswith(("-ERR", "-USAGE")):
-                    raise CommandFailed(api.name, output)
-                return output
+            output: str | None = self._wait(done, seconds)
         finally:
             self._jobs.pop(job, None)
-        raise CommandFailed(api.name, f"did not end within {seconds:g} s")
+        if output is None:
+            raise CommandFailed(api.name, f"did not end within {seconds:g} s")
+        if output.startswith(("-ERR", "-USAGE")):
+            raise CommandFailed(api.name, output)
+        return output
 
     def tell(self, *apis: Api) -> None:
         """Run API commands without waiting (see ``fsctl.call.leg``)."""
@@ -216,6 +211,16 @@ class EslLeg:
             self._connection.tell(*frames)
         except LegGone:
             log.debug("told_too_late", commands=[name for _, name in frames])
+
+    def _wait(self, done: Waiter, seconds: float) -> Any:
+        """What somebody hands to the waiter, or None when ``seconds`` of call time pass first."""
+        timer = get_hub().loop.timer(self.clock.real(seconds))
+        timer.start(done.switch, None)
+        try:
+            return done.get()
+        finally:
+            timer.stop()
+            timer.close()
 
     def _check(self) -> None:
         if self.gone:
@@ -255,12 +260,12 @@ class EslLeg:
         if kind is facts.Completed:
             done = self._operations.get(fact.operation)  # type: ignore[union-attr]
             if done is not None:
-                done.set(fact)
+                done.switch(fact)
             return
         if kind is facts.JobDone:
             done = self._jobs.get(fact.job)  # type: ignore[union-attr]
             if done is not None:
-                done.set(fact.output)  # type: ignore[union-attr]
+                done.switch(fact.output)  # type: ignore[union-attr]
             return
         if kind is facts.Answered:
             self.answered = True
@@ -287,7 +292,7 @@ class EslLeg:
         self.gone = True
         self.cause = cause
         for done in (*self._operations.values(), *self._jobs.values()):
-            done.set_exception(LegGone(cause))
+            done.throw(LegGone(cause))
         for listener in list(self.goodbyes):
             listener.put(_GONE)
         self._on_gone(cause)

@@ -22,7 +22,8 @@ __all__ = ["Message", "Protocol", "encode", "encode_execute"]
 _MAX_HEADERS = 1 << 20
 _MAX_BODY = 16 << 20
 
-_REPLIES = (b"command/reply", b"api/response")
+_EVENT_START = b"Content-Length: "
+_EVENT_END = b"\nContent-Type: text/event-json"
 _KINDS = {
     b"text/event-json": "event",
     b"command/reply": "reply",
@@ -89,9 +90,12 @@ class Protocol:
                 head = bytes(buffer[:end])
                 del buffer[: end + 2]
                 self._scanned = 0
-                if not head.strip(b"\n"):
+                if head.endswith(_EVENT_END) and head.startswith(_EVENT_START):  # most of what comes
+                    self._message, self._length = ("event", head), _number(head[len(_EVENT_START) : -len(_EVENT_END)])
+                elif head.strip(b"\n"):
+                    self._message, self._length = (_kind(head), head), _length(head)
+                else:
                     continue
-                self._message, self._length = (_kind(head), head), _length(head)
             if len(buffer) < self._length:
                 return
             body = bytes(buffer[: self._length])
@@ -111,9 +115,10 @@ def _kind(head: bytes) -> str:
 
 def _length(head: bytes) -> int:
     found = _LENGTH.search(head)
-    if found is None:
-        return 0
-    text = found.group(1).strip()
+    return 0 if found is None else _number(found.group(1).strip())
+
+
+def _number(text: bytes) -> int:
     if not text.isdigit() or len(text) > 9 or int(text) > _MAX_BODY:
         raise ProtocolError(f"a message with the length {text[:20].decode('utf-8', 'replace')!r}")
     return int(text)

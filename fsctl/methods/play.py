@@ -137,10 +137,10 @@ def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: C
     try:
         operation = leg.begin(application)
         started()
-        timer = call.clock.later(cut, leg.tell, commands.break_playback(leg.uuid)) if cut is not None else None
+        timer = call.clock.alarm(cut, leg.tell, commands.break_playback(leg.uuid)) if cut is not None else None
         response = leg.finish(operation, _LONGEST_SOUND).response
         if timer is not None:
-            timer.kill(block=False)
+            timer.kill()
     finally:
         if step:
             leg.tell(commands.write_level_stop(leg.uuid))

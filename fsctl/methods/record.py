@@ -143,8 +143,8 @@ def begin(call: Call, capture: Capture) -> tuple[Control, Recording]:
 
         control.on_over(leg.react(Digit, pressed))
     if capture.max_length:
-        timer = call.clock.later(capture.max_length, leg.tell, commands.record_stop(leg.uuid, str(recording.path)))
-        control.on_over(lambda: timer.kill(block=False))
+        timer = call.clock.alarm(capture.max_length, leg.tell, commands.record_stop(leg.uuid, str(recording.path)))
+        control.on_over(timer.kill)
     return control, recording
 
 

@@ -10,6 +10,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gevent
+
 from fsctl.simulator import media
 from fsctl.simulator.bugs import Bug
 from fsctl.simulator.caller import silence_ends, talking
@@ -47,7 +49,7 @@ class Recording(Bug):
         self.size = 0
         self._masked: list[Interval] = []
         self._cut: list[Interval] = []
-        self._timer = None if (due := self._due()) is None else channel.clock.later(due[0], self.finish, due[1])
+        self._timer = None if (due := self._due()) is None else gevent.spawn(self._finish_at, *due)
 
     def option(self, name: str) -> str | None:
         """A RECORD_* setting: the recording's own, else the channel's."""
@@ -59,7 +61,7 @@ class Recording(Bug):
         return truth(self.option("RECORD_STEREO")) or truth(self.option("RECORD_STEREO_SWAP"))
 
     def _due(self) -> tuple[float, str] | None:
-        """In how many seconds it will stop by itself, and why."""
+        """When it will stop by itself, and why."""
         ends: list[tuple[float, str]] = []
         limit = seconds_of(self.variables.get("limit"))
         if limit > 0:
@@ -73,8 +75,12 @@ class Recording(Bug):
             ends.append((quiet[0], "success-silence" if quiet[1] else "no-input-timeout"))
         if not ends:
             return None
-        when, cause = min(ends)
-        return max(0.0, when - self.began), cause
+        return min(ends)
+
+    def _finish_at(self, when: float, cause: str) -> None:
+        while (left := when - self.channel.clock.now()) > 0:
+            self.channel.clock.sleep(left)
+        self.finish(cause)
 
     def mask(self, on: bool) -> None:
         """Write silence from now on, or the audio again."""
@@ -96,7 +102,7 @@ class Recording(Bug):
             return
         channel = self.channel
         self.ended = channel.clock.now()
-        if self._timer is not None and not hung_up:
+        if self._timer is not None and self._timer is not gevent.getcurrent():
             self._timer.kill(block=False)
         frames = self._frames()
         self.seconds = frames * _FRAME

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from fsctl.swml.document import Document, DocumentInvalid, Finding, Instruction, Where
+from fsctl.swml.method import PUBLISHED
 from fsctl.swml.parameters import REFUSED, WRONG_TYPE, Later, Refused, similar
 from fsctl.swml.source import DEFAULT_MAX_BYTES, Source, SourceError, digest_of
 from fsctl.swml.values import quoted
@@ -35,6 +36,7 @@ MAX_FINDINGS = 100
 _SECTIONS = ("version", "sections")
 _NO_SECTION = "relay_script_section_parameter_undefined"
 _NO_CODE = "relay_script_section_code_missing"
+_TOO_DEEP = "relay_script_nested_too_deep"
 _NO_ELEMENT = "relay_script_element_undefined"
 
 
@@ -121,11 +123,22 @@ def _compile(
         where = Where("", (), problem.line)
         raise DocumentInvalid([Finding(problem.code, problem.message, where)]) from None
     check = _Check(parsed, methods, max_nesting)
-    sections = check.document({"sections": {"main": parsed.tree}} if bare else parsed.tree)
+    sections: dict[str, Block] = {}
+    try:
+        sections = check.document({"sections": {"main": parsed.tree}} if bare else parsed.tree)
+    except _Enough:
+        pass
+    except RecursionError:
+        where = Where("", (), source=parsed)
+        check.findings.append(Finding(_TOO_DEEP, "the document is nested too deep to be checked", where))
     if check.findings:
         # Stable: findings of one line stay in the order they were met.
         raise DocumentInvalid(sorted(check.findings, key=lambda finding: finding.where.line or 0))
     return Document(sections, parsed, name)
+
+
+class _Enough(Exception):
+    """Nobody reads more findings than there are."""
 
 
 class _Check:
@@ -140,8 +153,9 @@ class _Check:
         self._labels: list[frozenset[str]] = []
 
     def found(self, code: str, message: str, where: Where) -> Refused:
-        if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(code, message, where))
+        self.findings.append(Finding(code, message, where))
+        if len(self.findings) >= MAX_FINDINGS:
+            raise _Enough
         return REFUSED
 
     # From the top down
@@ -190,7 +204,7 @@ class _Check:
             return self.found(_NO_CODE, f"the section {quoted(where.section)} is empty", where)
         if not isinstance(steps, dict):
             return self.found(WRONG_TYPE, f"the section {quoted(where.section)} must be a list of instructions", where)
-        if "code" not in steps and len(steps) == 1 and next(iter(steps)) in self._methods:
+        if "code" not in steps and len(steps) == 1 and self._is_method(next(iter(steps))):
             return self.block([steps], where)
         for key in steps:
             if key not in ("code", "meta"):
@@ -200,13 +214,16 @@ class _Check:
             return self.found(_NO_CODE, f"the section {quoted(where.section)} has no `code`", where)
         return self.block(steps["code"], where)
 
+    def _is_method(self, name: str) -> bool:
+        return name in self._methods or name in PUBLISHED
+
     def block(self, value: Any, where: Where) -> Block | Refused:
         if not isinstance(value, list):
             name = f"`{where.parameter}`" if where.parameter else "this"
             return self.found(WRONG_TYPE, f"{name} must be a list of instructions", where)
         if len(self._labels) >= self._max_nesting:
             message = f"instructions are nested more than {self._max_nesting} deep"
-            return self.found("relay_script_nested_too_deep", message, where)
+            return self.found(_TOO_DEEP, message, where)
         self._labels.append(_labels_of(value))
         instructions = [self._instruction(step, where.child(index)) for index, step in enumerate(value)]
         self._labels.pop()
@@ -259,7 +276,7 @@ class _Check:
 
     def inline(self, text: str, where: Where) -> Document | Refused:
         try:
-            return compile_inline(text, self._methods, max_nesting=self._max_nesting)
+            return compile_inline(text, self._methods, max_nesting=self._max_nesting - len(self._labels))
         except DocumentInvalid as problem:
             for finding in problem.findings:
                 self.found(finding.code, f"in the document given here, at {finding.where}: {finding.message}", where)

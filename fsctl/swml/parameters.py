@@ -195,9 +195,10 @@ def _shown(value: Any) -> str:
 
 def similar(name: str, known: Iterable[str]) -> str:
     """A hint at the known name somebody may have meant, to end a sentence with; empty when none is close."""
-    if len(name) > 64:
+    names = list(known)
+    if len(name) > 64 or len(names) > 200:  # a hint is not worth seconds
         return ""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean `{matches[0]}`?" if matches else ""
 
 

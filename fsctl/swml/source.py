@@ -210,6 +210,8 @@ def _parse_yaml(text: str) -> Any:
         return _YamlTree(loader).build()
     except SourceError:
         raise
+    except RecursionError:
+        raise SourceError(_TOO_DEEP, "the document is nested too deep to be read") from None
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         said = problem.problem or problem.context or "it cannot be read"

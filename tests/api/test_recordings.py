@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import gevent
 import pytest
 from falcon import testing
 from hypothesis import given
@@ -222,6 +223,8 @@ def test_no_file_stays_open(client, directory, method):
     for headers in ({}, {"Range": "bytes=0-9"}, {"Range": "bytes=999999999-"}, {"If_None_Match": "*"}):
         get(client, method=method, **headers)
     get(client, folder, method)
+
+    gevent.idle()  # gevent closes what is no plain file in the next turn of its loop
 
     kept = {path.stat().st_ino for path in directory.iterdir()}
     assert [number for number in range(1024) if inode(number) in kept] == []

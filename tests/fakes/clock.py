@@ -28,6 +28,9 @@ class FakeClock:
         heapq.heappush(self._timers, (self._now + seconds, next(self._order), timer))
         return timer
 
+    def alarm(self, seconds, function, *args):
+        return self.later(seconds, function, *args)
+
     def sleep(self, seconds):
         self.run(lambda: False, seconds)
 

@@ -240,3 +240,17 @@ def read_message():
 @pytest.fixture
 def closed():
     return Closed
+
+
+@pytest.fixture
+def connect_to():
+    """Connects to an address, as an operator would to port 8021."""
+    made: list[Connected] = []
+
+    def connect(address: tuple[str, int]) -> Connected:
+        made.append(Connected(socket.create_connection(address)))
+        return made[-1]
+
+    yield connect
+    for connected in made:
+        connected.close()

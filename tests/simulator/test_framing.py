@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +42,7 @@ def test_commands_are_cut_at_empty_lines_and_bodies_by_their_length():
 @given(st.lists(st.integers(0, len(CONVERSATION)), max_size=8))
 def test_where_packets_end_makes_no_difference(cuts):
     edges = [0, *sorted(cuts), len(CONVERSATION)]
-    check(read_all(*(CONVERSATION[a:b] for a, b in zip(edges, edges[1:], strict=False))))
+    check(read_all(*(CONVERSATION[a:b] for a, b in itertools.pairwise(edges))))
 
 
 def test_the_first_of_two_headers_wins():

@@ -43,7 +43,14 @@ def test_streams(path, seconds):
 
 @pytest.mark.parametrize(
     "path",
-    ["/nowhere.wav", "relative.wav", "silence_stream://0", "https://example.org/a.mp3", "file_string:///a.wav!/b.wav", ""],
+    [
+        "/nowhere.wav",
+        "relative.wav",
+        "silence_stream://0",
+        "https://example.org/a.mp3",
+        "file_string:///a.wav!/b.wav",
+        "",
+    ],
 )
 def test_what_cannot_be_opened(path):
     assert media.open_playable(path) is None
@@ -92,7 +99,12 @@ def test_stereo_keeps_sides_apart(tmp_path):
 
 
 def test_keys():
-    assert keys("1w23#") == [(0.0, "1"), (pytest.approx(0.6), "2"), (pytest.approx(0.7), "3"), (pytest.approx(0.8), "#")]
+    assert keys("1w23#") == [
+        (0.0, "1"),
+        (pytest.approx(0.6), "2"),
+        (pytest.approx(0.7), "3"),
+        (pytest.approx(0.8), "#"),
+    ]
     assert keys("W5") == [(1.0, "5")]
 
 

@@ -13,7 +13,9 @@ LONG = "silence_stream://60000"
 
 
 def taken(desk, events=LIFE, answered=True, **settings):
-    call_settings = {key: settings.pop(key) for key in ("behaviour", "variables", "dialplan", "nasty") if key in settings}
+    call_settings = {
+        key: settings.pop(key) for key in ("behaviour", "variables", "dialplan", "nasty") if key in settings
+    }
     switch = desk.switch(**settings)
     call = switch.call(**call_settings)
     application = desk.arrived()

@@ -65,8 +65,8 @@ def test_no_word_is_no_subscription():
 
 def test_removing():
     subscription = Subscription()
-    subscription.add("DTMF CHANNEL_STATE CUSTOM a::b".split())
-    subscription.remove("CHANNEL_STATE CUSTOM a::b".split())
+    subscription.add(["DTMF", "CHANNEL_STATE", "CUSTOM", "a::b"])
+    subscription.remove(["CHANNEL_STATE", "CUSTOM", "a::b"])
     assert subscription.wants(event("DTMF"))
     assert not subscription.wants(event("CHANNEL_STATE"))
     assert not subscription.wants(event("CUSTOM", "a::b"))

@@ -84,6 +84,7 @@ def test_accepted_spellings(document, values):
             sections(other={"note": 1, "press": {}}),
             [(NO_SECTION, "other.note"), (NO_SECTION, "other.press"), (NO_CODE, "other")],
         ),
+        (sections(other={"pay": {}}), [(UNDEFINED, "other[0].pay")]),
         (main({}), [(NO_NAME, "main[0]")]),
         (main(""), [(NO_NAME, "main[0]")]),
         (main({"": 1}), [(NO_NAME, "main[0]")]),
@@ -244,6 +245,21 @@ def test_an_aliased_block_is_checked_where_it_is_used():
     step = "cond: [{when: '1', then: [{goto: here}]}]"
     text = f"sections:\n  main:\n    - &x\n      {step}\n    - label: here\n  other:\n    - *x\n"
     assert findings(text) == [(VALUE, "other[0].cond[0].then[0].goto.label")]
+
+
+def nested_text(levels):
+    """A document in a document, each as an indented block of YAML."""
+    text = "sections:\n  main:\n  - note: deep\n"
+    for _ in range(levels):
+        indented = "".join(f"      {line}\n" for line in text.splitlines())
+        text = f"sections:\n  main:\n  - execute:\n     dest: |\n{indented}"
+    return text
+
+
+def test_documents_written_into_documents_share_the_depth():
+    assert findings(nested_text(31)) == []
+    assert [code for code, _ in findings(nested_text(32))] == [DEEP]
+    assert [code for code, _ in findings(nested_text(250), max_nesting=1000)] == [DEEP]
 
 
 def test_the_findings_of_a_hopeless_document_are_counted_in_hundreds_not_thousands():
