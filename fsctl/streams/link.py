@@ -142,22 +142,24 @@ class Tls:
         self.object.write(data)
         return self.outgoing.read()
 
-    def unseal(self, data: bytes) -> bytes:
-        """What the far end said with ``data``; "" when that is not yet a whole record. Raises ssl.SSLError."""
+    def unseal(self, data: bytes) -> tuple[bytes, bool]:
+        """What the far end said with ``data``, and whether it said goodbye. Raises ssl.SSLError."""
         self.incoming.write(data)
         pieces = []
+        ended = False
         try:
             while piece := self.object.read(_PIECE):
                 pieces.append(piece)
+            ended = True
         except ssl.SSLWantReadError:
             pass
-        return b"".join(pieces)
+        return b"".join(pieces), ended
 
 
 class SecureLink(Link):
     """The same over TLS."""
 
-    __slots__ = ("_tls",)
+    __slots__ = ("_receive_plain", "_tls")
 
     def __init__(
         self,
@@ -175,3 +177,16 @@ class SecureLink(Link):
     def send(self, data: bytes) -> None:
         """Send, sealed."""
         super().send(self._tls.seal(data))
+
+    def _unseal(self, data: bytes) -> None:
+        try:
+            plain, ended = self._tls.unseal(data)
+        except ssl.SSLError as problem:
+            self.fail(f"TLS: {(problem.reason or 'broken').replace('_', ' ').lower()}")
+            return
+        if answer := self._tls.outgoing.read():
+            super().send(answer)
+        if plain and self.open:
+            self._receive_plain(plain)
+        if ended:
+            self.fail("closed by the far end")

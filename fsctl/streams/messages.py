@@ -39,7 +39,9 @@ __all__ = [
 
 CONNECTED: Final = b'{"event":"connected","protocol":"Call","version":"0.2.0"}'
 
-_MEDIA = b'{"event":"media","sequenceNumber":"%%d","media":{"track":"%b","chunk":"%%d","timestamp":"%%d","payload":"%%b"}}'
+_MEDIA = (
+    b'{"event":"media","sequenceNumber":"%%d","media":{"track":"%b","chunk":"%%d","timestamp":"%%d","payload":"%%b"}}'
+)
 
 MEDIA: Final = {track: _MEDIA % track.encode() for track in ("inbound", "outbound")}
 """By track: ``% (sequence number, chunk, milliseconds, payload in base64)``."""
@@ -185,4 +187,9 @@ def _read_dtmf(message: Mapping[str, Any]) -> Dtmf:
     return Dtmf(digit)
 
 
-_READERS: Final[dict[str, Callable[[Mapping[str, Any]], Media | Mark | Clear | Dtmf]]] = {"media": _read_media, "mark": _read_mark, "clear": _read_clear, "dtmf": _read_dtmf}
+_READERS: Final[dict[str, Callable[[Mapping[str, Any]], Media | Mark | Clear | Dtmf]]] = {
+    "media": _read_media,
+    "mark": _read_mark,
+    "clear": _read_clear,
+    "dtmf": _read_dtmf,
+}

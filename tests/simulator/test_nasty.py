@@ -33,10 +33,14 @@ def test_the_connection_is_cut_in_an_event(desk, where):
 def test_the_connection_is_cut_before_a_reply(desk, closed, at):
     call = desk.switch().call(nasty=Nasty(drop=Drop("reply", at)))
     application = desk.arrived()
-    with pytest.raises(closed):
+
+    def talk():
         application.take(EVENTS)
         application.execute("answer", uuid="op")
         application.api(f"uuid_exists {call.uuid}")
+
+    with pytest.raises(closed):
+        talk()
 
 
 @pytest.mark.parametrize("at", ["linger", "api uuid_record", "sendmsg playback"])

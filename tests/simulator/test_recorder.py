@@ -192,6 +192,7 @@ def test_the_application_forms(taken):
     _, call, application, path = taken()
     application.run("record_session", path, uuid="start")
     application.run("record_session_mask", path, uuid="mask")
+    application.run("sleep", "1000", uuid="sleep")
     application.run("stop_record_session", path, uuid="stop")
     assert call.recordings[0].cause == "success-maxtime"
 
