@@ -41,6 +41,7 @@ __all__ = ["Compiler", "DocumentSettings", "Documents", "request_body"]
 log = structlog.get_logger(__name__)
 
 MAX_FILES = 1024  # remembered; far more than a directory of documents holds
+FRESH_SECONDS = 1.0  # how long a file that was looked at counts as unchanged
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json, application/yaml, text/x-yaml"}
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 
@@ -80,6 +81,7 @@ class Documents:
         self._directory = Path(directory)
         self._now = now
         self._files: OrderedDict[Path, tuple[tuple[int, ...], Document]] = OrderedDict()
+        self._recent: dict[str, tuple[float, Document]] = {}
 
     def load(
         self,
@@ -155,6 +157,18 @@ class Documents:
         return self._compiler.compile(response.body, name=name)
 
     def _read(self, name: str) -> Document:
+        """Read a file; one that was looked at less than a second ago is not looked at again."""
+        now = time.monotonic()
+        recent = self._recent.get(name)
+        if recent is not None and now < recent[0]:
+            return recent[1]
+        document = self._look_at(name)
+        if len(self._recent) > MAX_FILES:
+            self._recent.clear()
+        self._recent[name] = now + FRESH_SECONDS, document
+        return document
+
+    def _look_at(self, name: str) -> Document:
         path = self._path(name)
         try:
             status = path.stat()

@@ -18,14 +18,11 @@ import structlog
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
     CollectorRegistry,
-    Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
-    disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from fsctl import __version__
 from fsctl.call.events import (
@@ -39,13 +36,13 @@ from fsctl.call.events import (
 )
 from fsctl.call.states import CONTROLS
 from fsctl.freeswitch.causes import END_REASONS
+from fsctl.tally import Spread, Tally, Traffic
 from fsctl.webhooks.outbox import OUTCOMES
 from fsctl.webhooks.payloads import EVENT_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from prometheus_client.metrics import MetricWrapperBase
     from prometheus_client.metrics_core import Metric
 
     from fsctl.call.events import CallEvent
@@ -65,7 +62,6 @@ FETCH_OUTCOMES: Final = (
     *("ok", "invalid", "refused", "dns", "connect", "timeout", "tls", "status"),
     *("redirect", "size", "address", "scheme", "malformed", "content", "missing"),
 )
-COMMAND_OUTCOMES: Final = ("ok", "failed")
 RECORDING_STATES: Final = ("finished", "no_input", "error")
 WARNING_CODES: Final = tuple(
     f"relay_script_{code}"
@@ -85,25 +81,46 @@ TIMED_METHODS: Final = ("answer", "execute", "hangup", "record_call", "request",
 CALL_BUCKETS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 DELIVERY_BUCKETS: Final = (*REQUEST_BUCKETS, 60, 300, 3600)
-REACTION_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
 class _Children(dict[Any, Any]):
-    """The children of a metric by their label values, all made at the start; unknown words go to ``other``.
+    """The cells of a metric by their label values, all made at the start; unknown words go to ``other``.
 
     Looked up by the value itself when there is one label, by a tuple when there are more.
     """
 
-    def __init__(self, metric: MetricWrapperBase, *words: Iterable[str]) -> None:
+    def __init__(self, make: Callable[[], Any], *words: Iterable[str]) -> None:
         self._known = [frozenset(known) for known in words]
         closed = [(*dict.fromkeys(known), OTHER) for known in self._known]
         for values in product(*map(sorted, closed)):
-            self[values if len(values) > 1 else values[0]] = metric.labels(*values)
+            self[values if len(values) > 1 else values[0]] = make()
 
     def __missing__(self, values: Any) -> Any:
         if len(self._known) == 1:
             return self[OTHER]
         return self[tuple(w if w in known else OTHER for w, known in zip(values, self._known, strict=True))]
+
+
+class _Shown:
+    """A metric kept in cells of :mod:`fsctl.tally`, shown to Prometheus when it asks."""
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], cells: Any) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        single = not labels
+        self._cells = {(): cells} if single else {k if isinstance(k, tuple) else (k,): v for k, v in cells.items()}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the one family."""
+        if isinstance(next(iter(self._cells.values())), Tally):
+            counter = CounterMetricFamily(self._name, self._text, labels=self._labels)
+            for values, cell in self._cells.items():
+                counter.add_metric(values, cell.value)
+            yield counter
+            return
+        histogram = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for values, cell in self._cells.items():
+            histogram.add_metric(values, buckets=cell.buckets(), sum_value=cell.total)
+        yield histogram
 
 
 class Metrics:
@@ -114,20 +131,27 @@ class Metrics:
     """
 
     def __init__(
-        self, registry: CollectorRegistry, *, live: Callable[[], Mapping[str, int]], methods: Iterable[str] = ()
+        self,
+        registry: CollectorRegistry,
+        *,
+        live: Callable[[], Mapping[str, int]],
+        methods: Iterable[str] = (),
+        traffic: Traffic | None = None,
     ) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody asked for
+        traffic = traffic or Traffic()
         self._registry = registry
         self._streaming: dict[str, set[str]] = {}
         methods = frozenset(methods)
 
         def counter(name: str, text: str, **labels: Iterable[str]) -> Any:
-            made = Counter(f"fsctl_{name}", text, tuple(labels), registry=registry)
-            return _Children(made, *labels.values()) if labels else made
+            made = _Children(Tally, *labels.values()) if labels else Tally()
+            registry.register(_Shown(f"fsctl_{name}", text, tuple(labels), made))
+            return made
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], **labels: Iterable[str]) -> Any:
-            made = Histogram(f"fsctl_{name}_seconds", text, tuple(labels), buckets=buckets, registry=registry)
-            return _Children(made, *labels.values()) if labels else made
+            made = _Children(lambda: Spread(buckets), *labels.values()) if labels else Spread(buckets)
+            registry.register(_Shown(f"fsctl_{name}_seconds", text, tuple(labels), made))
+            return made
 
         self._calls_started = counter("calls_started", "Calls taken.", direction=DIRECTIONS)
         self._calls_answered = counter("calls_answered", "Calls that were answered.")
@@ -163,17 +187,13 @@ class Metrics:
         self._recordings = counter("recordings_ended", "Recordings, by how they ended.", state=RECORDING_STATES)
         self._recording_bytes = counter("recording_bytes", "Size of the recordings that ended.")
         self._recording_seconds = counter("recording_seconds", "Length of the recordings that ended.")
-        self._connections = counter("event_socket_connections", "Connections FreeSWITCH opened to us.")
-        self._commands = counter("event_socket_commands", "Commands sent to FreeSWITCH.", outcome=COMMAND_OUTCOMES)
-        self._protocol_errors = counter("event_socket_protocol_errors", "Connections ended for broken framing.")
-        self._reaction = histogram(
-            "reaction", "From a fact FreeSWITCH told to the next command on the wire.", REACTION_BUCKETS
-        )
+        reactions = "From a fact FreeSWITCH told to the next command on the wire."
+        registry.register(_Shown("fsctl_reaction_seconds", reactions, (), traffic.reactions))
 
         build = Gauge("fsctl_build_info", "Always 1; what is running.", ("version", "python"), registry=registry)
         build.labels(__version__, platform.python_version()).set(1)
         ProcessCollector(registry=registry)
-        registry.register(_Live(live))
+        registry.register(_Live(live, traffic))
 
         self._updates: dict[type, Callable[[Any], None]] = {
             CallStateChanged: self._state_changed,
@@ -197,22 +217,6 @@ class Metrics:
         self._webhooks[event_type, outcome].inc()
         if outcome == "delivered":
             self._webhook_delivery.observe(seconds)
-
-    def observe_reaction(self, seconds: float) -> None:
-        """Note the time from a fact to the next command on the wire."""
-        self._reaction.observe(seconds)
-
-    def observe_connection(self) -> None:
-        """Count an event socket connection that was accepted."""
-        self._connections.inc()
-
-    def observe_command(self, *, ok: bool) -> None:
-        """Count a command FreeSWITCH took, or refused."""
-        self._commands["ok" if ok else "failed"].inc()
-
-    def observe_protocol_error(self) -> None:
-        """Count a connection that ended for broken framing."""
-        self._protocol_errors.inc()
 
     def exposition(self) -> tuple[bytes, str]:
         """Return everything in Prometheus's text format, and its content type."""
@@ -275,7 +279,11 @@ class Metrics:
 LIVE: Final[Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str]]] = {
     "calls": (GaugeMetricFamily, "fsctl_calls_live", "Calls right now."),
     "webhook_backlog": (GaugeMetricFamily, "fsctl_webhook_backlog", "Webhooks neither delivered nor given up."),
-    "event_sockets": (GaugeMetricFamily, "fsctl_event_sockets_live", "Connections with FreeSWITCH right now."),
+    "live": (GaugeMetricFamily, "fsctl_event_sockets_live", "Connections with FreeSWITCH right now."),
+    "connections": (CounterMetricFamily, "fsctl_event_socket_connections", "Connections FreeSWITCH opened to us."),
+    "commands": (CounterMetricFamily, "fsctl_event_socket_commands", "Commands sent to FreeSWITCH."),
+    "refused": (CounterMetricFamily, "fsctl_event_socket_commands_refused", "Commands FreeSWITCH refused."),
+    "broken": (CounterMetricFamily, "fsctl_event_socket_protocol_errors", "Connections ended for broken framing."),
     "evaluations": (CounterMetricFamily, "fsctl_javascript_evaluations", "Expressions that went to JavaScript."),
     "kills": (CounterMetricFamily, "fsctl_javascript_kills", "JavaScript processes killed at the deadline."),
     "deaths": (CounterMetricFamily, "fsctl_javascript_deaths", "JavaScript processes that ended unasked."),
@@ -285,8 +293,9 @@ LIVE: Final[Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], st
 class _Live:
     """What is read when somebody asks: gauges, and counters that others keep."""
 
-    def __init__(self, live: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(self, live: Callable[[], Mapping[str, int]], traffic: Traffic) -> None:
         self._live = live
+        self._traffic = traffic
 
     def describe(self) -> Iterator[Metric]:
         """Name the families without asking for their values."""
@@ -295,7 +304,8 @@ class _Live:
     def collect(self) -> Iterator[Metric]:
         """Yield the families; none when the count itself fails, so that the other metrics still come."""
         try:
-            counts = self._live()
+            names = ("live", "connections", "commands", "refused", "broken")
+            counts = {**{name: getattr(self._traffic, name) for name in names}, **self._live()}
         except Exception:
             log.exception("live_counts_failed")
             return

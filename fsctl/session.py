@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fsctl.swml.expression import Evaluator
     from fsctl.swml.interpreter import Limits
     from fsctl.swml.method import Methods
+    from fsctl.tally import Traffic
 
 __all__ = ["House", "Session", "call_info"]
 
@@ -66,6 +67,7 @@ class House:
     limits: Limits
     evaluate: Evaluator
     emit: Callable[[CallEvent], None]
+    traffic: Traffic
 
 
 class Session:
@@ -82,6 +84,7 @@ class Session:
             timeout=settings.command_timeout,
             linger=settings.linger,
             on_gone=self._gone,
+            traffic=house.traffic,
             variables=_CHANNEL_VARIABLES if house.config.calls.send_silence else _QUIET_VARIABLES,
         )
 
@@ -219,9 +222,7 @@ class Session:
         ended = leg.ended or facts.Ended(leg.cause, "", None)
         answered = bool(call.answer_time)
         direction = call.info.direction
-        reason = causes.end_reason(
-            ended.cause, direction=direction, answered=answered, disposition=ended.disposition
-        )
+        reason = causes.end_reason(ended.cause, direction=direction, answered=answered, disposition=ended.disposition)
         call.to(
             "ended",
             end_reason=reason,

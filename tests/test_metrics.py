@@ -24,6 +24,7 @@ from fsctl.call.events import (
     UserEvent,
 )
 from fsctl.metrics import Metrics
+from fsctl.tally import Traffic
 
 AT = 1767323045.5
 CALL = CallInfo(
@@ -45,9 +46,9 @@ CALL = CallInfo(
 class Bench:
     """Metrics with a registry of their own, and a way to read them as Prometheus would."""
 
-    def __init__(self, live=dict):
+    def __init__(self, live=dict, traffic=None):
         self.registry = CollectorRegistry()
-        self.metrics = Metrics(self.registry, live=live, methods=("play", "answer", "request"))
+        self.metrics = Metrics(self.registry, live=live, traffic=traffic, methods=("play", "answer", "request"))
 
     def samples(self):
         text = self.metrics.exposition()[0].decode()
@@ -237,33 +238,35 @@ def test_nothing_is_kept_of_a_call_that_ended(bench):
             {"fsctl_webhooks_total event_type=other outcome=failed": 1},
             id="webhook of a kind without a row",
         ),
-        pytest.param(
-            lambda m: m.observe_reaction(0.5),
-            {"fsctl_reaction_seconds_count": 1, "fsctl_reaction_seconds_sum": 0.5},
-            id="reaction",
-        ),
-        pytest.param(
-            lambda m: m.observe_connection(), {"fsctl_event_socket_connections_total": 1}, id="event socket connection"
-        ),
-        pytest.param(
-            lambda m: m.observe_command(ok=True), {"fsctl_event_socket_commands_total outcome=ok": 1}, id="command"
-        ),
-        pytest.param(
-            lambda m: m.observe_command(ok=False),
-            {"fsctl_event_socket_commands_total outcome=failed": 1},
-            id="command refused",
-        ),
-        pytest.param(
-            lambda m: m.observe_protocol_error(), {"fsctl_event_socket_protocol_errors_total": 1}, id="broken framing"
-        ),
     ],
 )
 def test_what_is_no_event_of_a_call_is_counted_when_told(bench, act, moved):
     assert bench.moved_by(act) == moved
 
 
+def test_the_event_sockets_traffic_is_read_at_the_moment_of_asking():
+    traffic = Traffic()
+    bench = Bench(traffic=traffic)
+    traffic.connections, traffic.live, traffic.commands, traffic.refused, traffic.broken = 5, 2, 40, 3, 1
+    traffic.reactions.observe(0.0004)
+    traffic.reactions.observe(7.0)
+    samples = bench.samples()
+
+    assert samples["fsctl_event_socket_connections_total"] == 5
+    assert samples["fsctl_event_sockets_live"] == 2
+    assert samples["fsctl_event_socket_commands_total"] == 40
+    assert samples["fsctl_event_socket_commands_refused_total"] == 3
+    assert samples["fsctl_event_socket_protocol_errors_total"] == 1
+    assert samples["fsctl_reaction_seconds_count"] == 2
+    assert samples["fsctl_reaction_seconds_sum"] == 7.0004
+    assert samples["fsctl_reaction_seconds_bucket le=0.00025"] == 0
+    assert samples["fsctl_reaction_seconds_bucket le=0.0005"] == 1
+    assert samples["fsctl_reaction_seconds_bucket le=0.5"] == 1
+    assert samples["fsctl_reaction_seconds_bucket le=+Inf"] == 2
+
+
 def test_what_lives_is_read_at_the_moment_of_asking():
-    counts = {"calls": 2, "play": 1, "webhook_backlog": 7, "event_sockets": 2, "kills": 3, "evaluations": 9, "moon": 4}
+    counts = {"calls": 2, "play": 1, "webhook_backlog": 7, "kills": 3, "evaluations": 9, "moon": 4}
     bench = Bench(lambda: counts)
 
     first = bench.samples()
@@ -274,7 +277,6 @@ def test_what_lives_is_read_at_the_moment_of_asking():
     assert first["fsctl_controls_live kind=record"] == 0
     assert first["fsctl_controls_live kind=other"] == 4
     assert first["fsctl_webhook_backlog"] == 7
-    assert first["fsctl_event_sockets_live"] == 2
     assert first["fsctl_javascript_kills_total"] == 3
     assert first["fsctl_javascript_evaluations_total"] == 9
     assert first["fsctl_javascript_deaths_total"] == 0

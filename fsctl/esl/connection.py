@@ -12,6 +12,7 @@ in time and in memory. What runs in the callback (``on_event``, reactions) there
 from __future__ import annotations
 
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gevent import socket
 
     from fsctl.freeswitch.commands import Api, Command
+    from fsctl.tally import Traffic
 
 __all__ = ["Connection"]
 
@@ -57,6 +59,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         on_event: Callable[[bytes], None],
         on_end: Callable[[], None],
         timeout: float,
+        traffic: Traffic,
     ) -> None:
         # Not OutboundSession's: it would start greenlets that read the socket.
         ESLProtocol.__init__(self)
@@ -67,6 +70,10 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         self._replies: deque[Waiter | str] = deque()
         self._unsent = bytearray()
         self._protocol = Protocol()
+        self._traffic = traffic
+        self._fact_at = 0.0  # when somebody was woken who may now send the next command
+        traffic.connections += 1
+        traffic.live += 1
         self.sock = _Socket(fileno=sock.detach())
         self.sock.setblocking(False)
         loop = self._hub.loop
@@ -101,6 +108,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         """What an API command prints. Raises CommandFailed for ``-ERR`` and ``-USAGE``, LegGone at the end."""
         text = self.ask(encode(api.command), api.name).text
         if text.startswith(("-ERR", "-USAGE")):
+            self._traffic.refused += 1
             raise CommandFailed(api.name, text)
         return text
 
@@ -111,6 +119,11 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         if not self._replies:
             self._late.again(self._no_reply)
         self._replies.extend(replies)
+        traffic = self._traffic
+        traffic.commands += len(replies)
+        if self._fact_at:
+            traffic.reactions.observe(monotonic() - self._fact_at)
+            self._fact_at = 0.0
         unsent = self._unsent
         sent = 0
         if not unsent:
@@ -169,6 +182,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
             for message in self._protocol.receive(data):
                 self._handle(message)
         except ProtocolError as error:
+            self._traffic.broken += 1
             log.error("event_socket_garbage", problem=str(error))
             self.close()
         except Exception:  # a bug of ours ends this connection, and no other
@@ -193,9 +207,15 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
             if isinstance(waiting, str):
                 text = message.text
                 if text.startswith("-"):
+                    self._traffic.refused += 1
                     log.warning("command_refused", command=waiting, reply=text.strip()[:200])
             else:
+                self._fact_at = monotonic()
                 waiting.switch(message)
+
+    def reacting(self) -> None:
+        """A fact wakes the script now: the time to its next command is measured."""
+        self._fact_at = monotonic()
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -204,6 +224,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         if not self.connected:
             return
         self.connected = False
+        self._traffic.live -= 1
         for watcher in (self._readable, self._writable, self._late):
             watcher.stop()
             watcher.close()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fsctl.clock import Clock
     from fsctl.freeswitch.commands import Api, Application, Command
     from fsctl.freeswitch.facts import Completed, Offered
+    from fsctl.tally import Traffic
 
 __all__ = ["EslLeg"]
 
@@ -62,6 +63,7 @@ class EslLeg:
         linger: int,
         on_gone: Callable[[str], None],
         variables: Mapping[str, str],
+        traffic: Traffic,
     ) -> None:
         self.uuid = ""
         self.answered = False
@@ -78,7 +80,7 @@ class EslLeg:
         self._jobs: dict[str, Waiter] = {}
         self._listeners: dict[type, list[Callable[[Any], None]]] = {}
         self.goodbyes: set[_Facts | _Waiter] = set()  # who must hear that the leg is gone
-        self._connection = Connection(sock, on_event=self._event, on_end=self._end, timeout=timeout)
+        self._connection = Connection(sock, on_event=self._event, on_end=self._end, timeout=timeout, traffic=traffic)
 
     # -- start and end -------------------------------------------------------------------------------------------
 
@@ -260,6 +262,7 @@ class EslLeg:
         if kind is facts.Completed:
             done = self._operations.get(fact.operation)  # type: ignore[union-attr]
             if done is not None:
+                self._connection.reacting()
                 done.switch(fact)
             return
         if kind is facts.JobDone:

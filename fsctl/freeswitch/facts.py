@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from fsctl.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
     "CUSTOM_EVENTS",
@@ -265,7 +265,7 @@ _SIP_DATA = (
     "sip_contact_uri",
     "sip_contact_port",
 )
-_HEADER_PREFIX = "variable_sip_h_"
+_CUSTOM_HEADER = b"\nvariable_sip_h_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,23 +302,22 @@ def offered(block: bytes) -> Offered:
 
     Raises ProtocolError when it is not one, or names no usable channel.
     """
-    raw: dict[str, str] = {}
-    for line in block.decode("utf-8", "replace").split("\n"):
-        name, colon, value = line.partition(": ")
-        if colon:
-            raw.setdefault(name, value)
+    block = b"\n" + block
 
     def get(name: str) -> str:
-        return unquote(raw.get(name, "")).strip("\n") if name in raw else ""
+        """The first header of that name; what follows it cannot replace it."""
+        key = b"\n%s: " % name.encode()
+        start = block.find(key)
+        if start < 0:
+            return ""
+        start += len(key)
+        end = block.find(b"\n", start)
+        return _decoded(block[start : end if end >= 0 else len(block)])
 
     uuid = get("Unique-ID")
     if get("Event-Name") != "CHANNEL_DATA" or not uuid or not uuid.replace("-", "").isalnum():
         raise ProtocolError("the answer to `connect` names no channel")
-    headers = tuple(
-        {"name": name.removeprefix(_HEADER_PREFIX), "value": unquote(value)}
-        for name, value in raw.items()
-        if name.startswith(_HEADER_PREFIX)
-    )
+    sip_data = ((name, get(f"variable_{name}")) for name in _SIP_DATA)
     return Offered(
         uuid=uuid,
         node=get("FreeSWITCH-Switchname") or get("FreeSWITCH-Hostname"),
@@ -336,6 +335,23 @@ def offered(block: bytes) -> Offered:
         expands=get("variable_app_disable_expand_variables") != "true",
         resumes=get("variable_socket_resume") == "true",
         full_control=get("Control") != "single-channel",
-        headers=headers,
-        sip_data={name: get(f"variable_{name}") for name in _SIP_DATA if f"variable_{name}" in raw},
+        headers=tuple(_custom_headers(block)),
+        sip_data={name: value for name, value in sip_data if value},
     )
+
+
+def _custom_headers(block: bytes) -> Iterator[Mapping[str, str]]:
+    """The SIP headers of the caller's own that FreeSWITCH passes on."""
+    start = block.find(_CUSTOM_HEADER)
+    while start >= 0:
+        start += len(_CUSTOM_HEADER)
+        end = block.find(b"\n", start)
+        name, colon, value = block[start : end if end >= 0 else len(block)].partition(b": ")
+        if colon:
+            yield {"name": _decoded(name), "value": _decoded(value)}
+        start = block.find(_CUSTOM_HEADER, start)
+
+
+def _decoded(raw: bytes) -> str:
+    text = raw.decode("utf-8", "replace")
+    return unquote(text).strip("\n") if "%" in text else text

@@ -18,6 +18,7 @@ from fsctl.media.convert import read_wav
 
 if TYPE_CHECKING:
     from pathlib import Path
+from time import monotonic
 
 __all__ = ["FORMATS", "Facts", "Recording", "Recordings"]
 
@@ -51,6 +52,7 @@ class Recordings:
         self._base = f"{public_url.rstrip('/')}/recordings/"
         self._place = _place(self._base)
         self._min_free_bytes = min_free_bytes
+        self._look_again = 0.0
 
     def new(self, format_: str) -> Recording:
         """Name a new recording of format ``wav``, ``mp3`` or ``mp4``; the file does not exist yet.
@@ -60,6 +62,13 @@ class Recordings:
         """
         if format_ not in FORMATS:
             raise ValueError(f"no recording format {format_!r}; there are {', '.join(FORMATS)}")
+        if monotonic() >= self._look_again:
+            self._look()
+        name = str(uuid4())
+        return Recording(name, self.directory / f"{name}.{format_}", f"{self._base}{name}.{format_}")
+
+    def _look(self) -> None:
+        """Raise CommandFailed when nothing can be recorded now; good news holds for a second."""
         try:
             # Group-writable, and the group sticks: FreeSWITCH and we may be different users of one group.
             if not self.directory.is_dir():
@@ -75,8 +84,7 @@ class Recordings:
                 f"only {free >> 20} MB are free in {self.directory}, recordings.min_free_bytes asks for "
                 f"{self._min_free_bytes >> 20} MB; delete old recordings or add disk",
             )
-        name = str(uuid4())
-        return Recording(name, self.directory / f"{name}.{format_}", f"{self._base}{name}.{format_}")
+        self._look_again = monotonic() + 1.0
 
     def path_of_url(self, url: str) -> Path | None:
         """The file behind one of our own recording URLs, which need not exist; None for every other URL.
@@ -88,6 +96,13 @@ class Recordings:
             return None
         folder, _, name = place[3].rpartition("/")
         return self.directory / name if f"{folder}/" == self._place[3] and _NAME.fullmatch(name) else None
+
+    def size(self, path: Path) -> int:
+        """The bytes of a finished recording; 0 when there is none."""
+        try:
+            return path.stat().st_size
+        except OSError:
+            return 0
 
     def facts(self, path: Path) -> Facts:
         """The size and duration of a finished recording; the duration is None for ``mp4`` and damaged files."""

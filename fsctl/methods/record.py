@@ -176,10 +176,10 @@ class _Ending:
 
 
 def _facts(call: Call, recording: Recording, started: float, milliseconds: int) -> dict[str, Any]:
-    size, seconds = call.services.recordings.facts(recording.path)
+    size = call.services.recordings.size(recording.path)
     return {
         "url": recording.url,
-        "duration": seconds if seconds is not None else milliseconds / 1000,
+        "duration": milliseconds / 1000,
         "size": size,
         "start_time": started,
         "end_time": call.clock.now(),
@@ -188,9 +188,9 @@ def _facts(call: Call, recording: Recording, started: float, milliseconds: int) 
 
 def _lost(control: Control, recording: Recording, started: float) -> None:
     """The call is over and FreeSWITCH never said that the file was complete: say what there is."""
-    found = _facts(control.call, recording, started, 0)
-    if found["size"]:
-        control.to("finished", **found)
+    size, seconds = control.call.services.recordings.facts(recording.path)
+    if size:
+        control.to("finished", **_facts(control.call, recording, started, round(1000 * (seconds or 0))))
     else:
         control.to("error")
 

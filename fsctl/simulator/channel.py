@@ -1,4 +1,4 @@
-"""One channel and its session: states, the queue of private messages, the digits, and how time passes in it.
+"""A channel and its session: the queue of private messages, applications, the dialplan, and how time passes.
 
 The session is one greenlet. Everything that takes call time inside an application goes through
 :meth:`Channel.wait`, the place where FreeSWITCH reads media: there digits are taken, messages queued by ``sendmsg``
@@ -16,28 +16,21 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from gevent.event import Event as Signal
 
-from fsctl.simulator import identity, nasty, reporting
-from fsctl.simulator.call import Said
-from fsctl.simulator.caller import keys
-from fsctl.simulator.events import Event
+from fsctl.simulator import reporting
 from fsctl.simulator.expansion import Expander, scoped
+from fsctl.simulator.leg import Leg
 from fsctl.simulator.text import seconds_of, truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import gevent
-
-    from fsctl.simulator.bugs import Bug
     from fsctl.simulator.caller import Caller
-    from fsctl.simulator.events import Headers
-    from fsctl.simulator.playing import Playing
-    from fsctl.simulator.recorder import Recording
-    from fsctl.simulator.streamer import Stream
+    from fsctl.simulator.identity import ChannelData
+    from fsctl.simulator.nasty import Nasty
     from fsctl.simulator.switch import Switch
     from fsctl.simulator.wire import Listener
 
-__all__ = ["Action", "Channel", "Digit", "Ended", "Executed", "Message"]
+__all__ = ["Action", "Channel", "Ended", "Executed", "Message"]
 
 log = structlog.get_logger(__name__)
 
@@ -49,15 +42,6 @@ Action = tuple[str, str]
 
 QUEUE_LIMIT = 256
 _NESTED = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Digit:
-    """A key the caller pressed; ``duration`` in samples, ``source`` as DTMF events say it."""
-
-    key: str
-    duration: int = 2000
-    source: str = "RTP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,50 +76,21 @@ class Executed:
     scope: Mapping[str, str] = field(default_factory=dict)
 
 
-class Channel:
-    """A simulated call leg. Made and started by :class:`fsctl.simulator.switch.Switch`."""
+class Channel(Leg):
+    """A simulated call leg with its session. Made and started by :class:`fsctl.simulator.switch.Switch`."""
 
     def __init__(
-        self,
-        switch: Switch,
-        data: identity.ChannelData,
-        *,
-        behaviour: Caller,
-        mischief: nasty.Nasty,
-        dialplan: Sequence[Action],
+        self, switch: Switch, data: ChannelData, *, behaviour: Caller, mischief: Nasty, dialplan: Sequence[Action]
     ) -> None:
-        self.switch = switch
-        self.clock = switch.clock
-        self.data = data
-        self.uuid = data.uuid
-        self.variables = data.variables
-        self.behaviour = behaviour
-        self.nasty = mischief
-        self.started = self.clock.now()
-        self.answered_at = 0.0
-        self.media_ready = False
-        self.hangup_cause = ""
+        super().__init__(switch, data, behaviour, mischief)
         self.resumed = False
         self.stranded = False
         self.parked = False
         self.lingered = 0.0
         self.executed: list[Executed] = []
-        self.apis: list[str] = []
         self.expanded_apis: list[str] = []
-        self.digits: deque[Digit] = deque(maxlen=256)
-        self.dialed = ""
-        self.sent_digits = ""
-        self.refused_with = ""
-        self.levels: dict[tuple[str, str], int] = {}
-        self.heard: list[tuple[float, float]] = []
-        self.recordings: list[Recording] = []
-        self.streams: list[Stream] = []
-        self.transcript: list[Said] = []
-        self.attending: Listener | None = None
-        self.playing: list[Playing] = []
-        self.bugs: list[Bug] = []
-        self.listeners: list[Listener] = []
         self.expander = Expander(self.variables.get, switch.variables.get, self._expand_api)
+        self.attending: Listener | None = None
         self.ended = Signal()
         self.released = Signal()
         self.waited = 0.0
@@ -145,145 +100,16 @@ class Channel:
         self._locked = False
         self._breaking = False
         self._depth = 0
-        self._reset = False
         self._redirected: list[Action] | None = None
-        self._acknowledged = True
-        self._digits_started = False
-        self._hung_up_during = False
-        self._wake = Signal()
-        self._timers: list[gevent.Greenlet] = []
+        self._left_during = False
 
-    # What the channel is now
-
-    @property
-    def hung_up(self) -> bool:
-        """Whether the call is over, be it still lingering."""
-        return bool(self.hangup_cause)
-
-    @property
-    def gone(self) -> bool:
-        """Whether applications have to return: hung up, or redirected elsewhere."""
-        return bool(self.hangup_cause) or self._reset
-
-    @property
-    def answered(self) -> bool:
-        """Whether the call was ever answered."""
-        return self.answered_at > 0
-
-    @property
-    def state(self) -> str:
-        """The channel's ``CS_`` state."""
-        return self.data.state["Channel-State"]
-
-    def fire(
-        self,
-        name: str,
-        *,
-        before: Headers | None = None,
-        after: Headers | None = None,
-        variables: bool = True,
-        subclass: str = "",
-        body: str | None = None,
-        origin: str = "",
-    ) -> None:
-        """Fire an event that carries this channel's data."""
-        switch = self.switch
-        event = Event(
-            name,
-            switch.core.stamp(),
-            channel=self.data,
-            before=before,
-            after=after,
-            variables=variables,
-            subclass=subclass,
-            body=body,
-            origin=origin,
-        )
-        switch.deliver(event)
-        if name in self.nasty.duplicated:
-            switch.deliver(event)
-
-    def expand(self, text: str) -> str:
-        """``text`` with ``${...}`` replaced, unless the channel has expansion switched off."""
-        return self.expander.expand(text)
-
-    def _expand_api(self, command: str, argument: str) -> str | None:
-        self.expanded_apis.append(f"{command} {argument}".rstrip())
-        return self.switch.api(f"{command} {argument}".rstrip(), self)
-
-    # Media and signalling
-
-    def pre_answer(self) -> None:
-        """Send early media (183), once."""
-        if self.media_ready or self.hung_up:
-            return
-        self._open_media()
-        self.data.change(Answer_State="early", Channel_Call_State="EARLY")
-        self.data.at("Channel-Progress-Media-Time", self.clock.now())
-        self.fire("CHANNEL_PROGRESS_MEDIA")
-        self.variables.set("endpoint_disposition", "EARLY MEDIA")
-
-    def answer(self) -> None:
-        """Send 200 OK, once; the caller's script starts to run."""
-        if self.answered or self.hung_up:
-            return
-        if not self.media_ready:
-            self._open_media()
-        if self.switch.answer_takes:
-            self.clock.sleep(self.switch.answer_takes)
-        self.answered_at = self.clock.now()
-        self.data.change(Answer_State="answered")
-        self.data.at("Channel-Answered-Time", self.answered_at)
-        self.fire("CHANNEL_ANSWER")
-        self.data.change(Channel_Call_State="ACTIVE")
-        self.fire("CHANNEL_CALLSTATE", variables=False)
-        self.variables.set("endpoint_disposition", "ANSWER")
-        self._acknowledged = False
-        if not self.behaviour.digits_on:
-            self._start_pressing()
-        if self.behaviour.hangs_up_after is not None:
-            self._later(self.behaviour.hangs_up_after, self.hang_up, self.behaviour.hangs_up_cause, "recv")
-
-    def _open_media(self) -> None:
-        self.media_ready = True
-        for name, value in identity.answer_variables(self.uuid, self.switch.address):
-            self.variables.set(name, value)
-        for name in ("remote_media_ip", "remote_media_port"):
-            self.variables.set(name, self.variables.get(name))
-
-    def hang_up(self, cause: str, by: Literal["send", "recv"] = "send") -> None:
-        """End the call: ``by`` us or by the party. Later ones change nothing."""
-        if self.hung_up:
-            return
-        self.hangup_cause = cause
-        for name, value in reporting.farewell(self, by):
-            self.variables.set(name, value)
-        self.data.change(Channel_State_Number="10", Answer_State="hangup", Hangup_Cause=cause)
-        self.fire("CHANNEL_HANGUP")
-        self.wake()
-        for listener in self.listeners:
-            listener.poke()
-
-    def attach(self, bug: Bug) -> None:
-        """Add a media bug."""
-        self.bugs.append(bug)
-        self.fire("MEDIA_BUG_START", before=[("Media-Bug-Function", bug.function), ("Media-Bug-Target", bug.target)])
-
-    def detach(self, bug: Bug) -> None:
-        """Remove a media bug, if it is still there."""
-        if bug in self.bugs:
-            self.bugs.remove(bug)
-            self.fire("MEDIA_BUG_STOP", before=[("Media-Bug-Function", bug.function), ("Media-Bug-Target", bug.target)])
+    # What others may ask of the session
 
     def redirect(self, actions: Sequence[Action] | None) -> None:
         """Leave what runs: for ``actions``, or for the rest of the dialplan."""
         self._redirected = None if actions is None else list(actions)
-        self._reset = True
+        self.redirecting = True
         self.wake()
-
-    def wake(self) -> None:
-        """Let the session look at its flags and queues."""
-        self._wake.set()
 
     def interrupt(self, *, flush: bool = False) -> None:
         """``uuid_break``: end what is playing; with ``flush`` forget every queued message too."""
@@ -291,13 +117,6 @@ class Channel:
             self._queue.clear()
             self._first.clear()
         self._breaking = True
-        self.wake()
-
-    def press(self, digits: str, *, source: str = "RTP", duration: int = 2000) -> None:
-        """The party's keys arrive, all at once."""
-        if self.hung_up:
-            return
-        self.digits.extend(Digit(key, duration, source) for key in digits)
         self.wake()
 
     def queue(self, message: Message) -> bool:
@@ -328,7 +147,7 @@ class Channel:
         """
         remaining, self_waited = seconds, 0.0
         while True:
-            self._acknowledge()
+            self.acknowledge()
             ended = self._looked(on_digit, until, breakable=breakable, single=one_digit_a_frame)
             if ended is None and remaining <= 0:
                 ended = "done"
@@ -369,25 +188,15 @@ class Channel:
         since = self.clock.now() - self.started
         self.clock.sleep(math.ceil(since / tick) * tick - since)
 
-    def take_digit(self) -> str:
-        """Take the first digit off the queue; this is when its DTMF event is fired."""
-        digit = self.digits.popleft()
-        self.dialed += digit.key
-        if not truth(self.variables.get("sensitive_dtmf")):
-            headers = [("DTMF-Digit", digit.key), ("DTMF-Duration", str(digit.duration)), ("DTMF-Source", digit.source)]
-            self.fire("DTMF", after=headers, variables=False)
-        return digit.key
-
-    def _acknowledge(self) -> None:
-        if not self._acknowledged:
-            self._acknowledged = True
-            for name, value in list(identity.acknowledged_variables(self.data, self.switch.address)):
-                self.variables.set(name, value)
-
-    def _later(self, seconds: float, function: Callable[..., None], *args: object) -> None:
-        self._timers.append(self.clock.later(seconds, function, *args))
-
     # Executing
+
+    def expand(self, text: str) -> str:
+        """``text`` with ``${...}`` replaced, unless the channel has expansion switched off."""
+        return self.expander.expand(text)
+
+    def _expand_api(self, command: str, argument: str) -> str | None:
+        self.expanded_apis.append(f"{command} {argument}".rstrip())
+        return self.switch.api(f"{command} {argument}".rstrip(), self)
 
     def _perform_next(self) -> bool:
         queue = self._first or self._queue
@@ -466,18 +275,12 @@ class Channel:
     def _react(self, name: str, argument: str) -> None:
         behaviour = self.behaviour
         if behaviour.digits_on == name:
-            self._start_pressing()
+            self.start_pressing()
         if behaviour.hangs_up_on and behaviour.leaves_on(name, argument):
-            self._later(behaviour.hangs_up_on_after, self.hang_up, behaviour.hangs_up_cause, "recv")
-        if self.nasty.hang_up_during == name and not self._hung_up_during:
-            self._hung_up_during = True
-            self._later(self.nasty.hang_up_after, self.hang_up, behaviour.hangs_up_cause, "recv")
-
-    def _start_pressing(self) -> None:
-        if not self._digits_started:
-            self._digits_started = True
-            for at, key in keys(self.behaviour.digits):
-                self._later(self.behaviour.digits_after + at, self.press, key)
+            self.later(behaviour.hangs_up_on_after, self.hang_up, behaviour.hangs_up_cause, "recv")
+        if self.nasty.hang_up_during == name and not self._left_during:
+            self._left_during = True
+            self.later(self.nasty.hang_up_after, self.hang_up, behaviour.hangs_up_cause, "recv")
 
     # The session's life
 
@@ -505,7 +308,7 @@ class Channel:
             self.data.change(Channel_State=state)
             self.fire("CHANNEL_STATE", variables=False)
         if self.behaviour.gives_up_after is not None:
-            self._later(self.behaviour.gives_up_after, self._give_up)
+            self.later(self.behaviour.gives_up_after, self._give_up)
 
     def _give_up(self) -> None:
         if not self.answered:
@@ -515,8 +318,8 @@ class Channel:
         actions = deque(self._dialplan)
         while actions and not self.hung_up:
             self.execute(*actions.popleft())
-            if self._reset and not self.hung_up:
-                self._reset = False
+            if self.redirecting and not self.hung_up:
+                self.redirecting = False
                 self._queue.clear()
                 self._first.clear()
                 if self._redirected is not None:
@@ -572,13 +375,3 @@ class Channel:
         self.data.at("Profile-Created-Time", now)
         self.data.change(Channel_State_Number="2")
         self.redirect(self.switch.extension(extension) if actions is None else actions)
-
-    def speech(self) -> tuple[tuple[float, float], ...]:
-        """When the party talks, as Unix times; never while unanswered or without RTP."""
-        if not self.answered or not self.behaviour.sends_rtp:
-            return ()
-        return tuple((self.answered_at + begin, self.answered_at + end) for begin, end in self.behaviour.speaks)
-
-    def said(self, who: str, data: bytes) -> None:
-        """Note a message of the wire."""
-        self.transcript.append(Said(self.clock.now() - self.started, who, data))

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fsctl.simulator.channel import Channel
+    from fsctl.simulator.leg import Leg
 
 __all__ = ["CAUSES", "farewell", "report"]
 
@@ -53,7 +54,7 @@ def cause_named(text: str) -> str:
     return text.upper() if text.upper() in CAUSES else "NORMAL_CLEARING"
 
 
-def farewell(channel: Channel, by: Literal["send", "recv"]) -> Iterator[tuple[str, str]]:
+def farewell(channel: Leg, by: Literal["send", "recv"]) -> Iterator[tuple[str, str]]:
     """The variables SIP sets when the party ends the call, before the hangup is seen."""
     if by == "recv":
         if channel.answered:
@@ -81,7 +82,8 @@ def report(channel: Channel) -> None:
             listener.finished.wait()
     for bug in reversed(bugs):
         channel.detach(bug)
-    channel.data.change(Channel_State="CS_REPORTING", Channel_Call_State="HANGUP", Channel_State_Number="11")
+    channel.call_state("HANGUP")
+    channel.data.change(Channel_State="CS_REPORTING", Channel_State_Number="11")
     channel.fire("CHANNEL_STATE", variables=False)
     for name, value in _record(channel, ended):
         channel.variables.set(name, value)

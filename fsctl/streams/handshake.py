@@ -8,7 +8,7 @@ Everything between the first byte and the last is bounded by one deadline and on
 from __future__ import annotations
 
 import _socket
-import socket
+import logging
 import ssl
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -26,7 +26,7 @@ from fsctl.errors import FetchError
 from fsctl.streams.link import Tls
 
 if TYPE_CHECKING:
-    from _socket import socket as RawSocket
+    import socket
     from collections.abc import Callable
 
     from websockets.protocol import Protocol as WebSocket
@@ -36,6 +36,9 @@ __all__ = ["Dial", "Dialled", "Opened", "accept", "connect"]
 _MAX_HEAD = 16_384
 _PIECE = 4096
 _HEAD_END = b"\r\n\r\n"
+
+_LOGGER = logging.getLogger(__name__)
+_LOGGER.setLevel(logging.ERROR)  # what the library would tell about every connection, our states tell
 
 
 class Dialled(Protocol):
@@ -73,7 +76,7 @@ class Dial(Protocol):
 class Opened:
     """An open WebSocket: the bare socket, what secures it, the library's side, and what the far end said already."""
 
-    sock: RawSocket
+    sock: _socket.socket
     tls: Tls | None
     protocol: WebSocket
     rest: bytes = field(repr=False)
@@ -111,7 +114,7 @@ def _open(dialled: Dialled, token: str | None, tls: Callable[[], ssl.SSLContext]
         raise FetchError(shown, "malformed", "is not a WebSocket URL") from None
     try:
         secured = _secure(sock, tls(), dialled.host) if uri.secure else None
-        protocol = ClientProtocol(uri, max_size=limit)
+        protocol = ClientProtocol(uri, max_size=limit, logger=_LOGGER)
         request = protocol.connect()
         authorization = f"Bearer {token}" if token is not None else dialled.authorization
         if authorization is not None:
@@ -196,7 +199,7 @@ def accept(sock: Any, claim: Callable[[str], bool], *, timeout: float, limit: in
     None when it was refused, or said nothing sensible within ``timeout`` seconds; the socket is then left to the
     caller to close.
     """
-    protocol = ServerProtocol(max_size=limit)
+    protocol = ServerProtocol(max_size=limit, logger=_LOGGER)
     received = b""
     with gevent.Timeout(timeout, False):
         while _HEAD_END not in received:
@@ -218,6 +221,6 @@ def accept(sock: Any, claim: Callable[[str], bool], *, timeout: float, limit: in
     return None
 
 
-def _bare(sock: socket.socket) -> RawSocket:
+def _bare(sock: socket.socket) -> _socket.socket:
     """The socket without gevent, for callbacks; the object it came in is left empty."""
     return _socket.socket(fileno=sock.detach())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 if TYPE_CHECKING:
-    from _socket import socket as RawSocket
+    import _socket
     from collections.abc import Callable
 
 __all__ = ["Link", "SecureLink", "Tls"]
@@ -34,7 +34,7 @@ class Link:
 
     def __init__(
         self,
-        sock: RawSocket,
+        sock: _socket.socket,
         *,
         receive: Callable[[bytes], None],
         gone: Callable[[str], None],
@@ -163,7 +163,7 @@ class SecureLink(Link):
 
     def __init__(
         self,
-        sock: RawSocket,
+        sock: _socket.socket,
         tls: Tls,
         *,
         receive: Callable[[bytes], None],

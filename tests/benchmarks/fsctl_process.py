@@ -19,7 +19,7 @@ from gevent.fileobject import FileObject  # noqa: E402
 
 from fsctl import log  # noqa: E402
 from fsctl.config import load  # noqa: E402
-from fsctl.server import Server  # noqa: E402
+from fsctl.server import Server, settle  # noqa: E402
 
 
 def usage(server):
@@ -37,6 +37,7 @@ def main():
     log.setup("warning", "json", stream=sys.stderr)
     server = Server(config)
     server.start()
+    settle()
     commands = FileObject(sys.stdin.buffer, "rb")
     print(json.dumps({"address": server.listener.address}), flush=True)
     while commands.readline():

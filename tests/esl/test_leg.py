@@ -8,6 +8,7 @@ from fsctl.errors import CommandFailed, LegGone, ProtocolError
 from fsctl.esl.leg import EslLeg
 from fsctl.freeswitch import commands, facts
 from fsctl.freeswitch.commands import Api, Application
+from fsctl.tally import Traffic
 from tests.fakes.freeswitch import OK, UUID, Peer, api, event, meanwhile, offer
 
 
@@ -21,7 +22,7 @@ def peer():
 @pytest.fixture
 def leg(peer):
     gone = []
-    leg = EslLeg(peer.ours, clock=Clock(), timeout=2.0, linger=10, on_gone=gone.append, variables={"a": "b"})
+    leg = EslLeg(peer.ours, clock=Clock(), timeout=2.0, linger=10, on_gone=gone.append, variables={"a": "b"}, traffic=Traffic())
     leg.heard_gone = gone
     yield leg
     leg.close()
@@ -151,7 +152,7 @@ class TestExecute:
 
     def test_a_reply_that_never_comes_closes_the_connection(self, peer):
         """The order of replies would be unknown from then on."""
-        leg = EslLeg(peer.ours, clock=Clock(), timeout=0.05, linger=10, on_gone=lambda _: None, variables={"a": "b"})
+        leg = EslLeg(peer.ours, clock=Clock(), timeout=0.05, linger=10, on_gone=lambda _: None, variables={"a": "b"}, traffic=Traffic())
         far = meanwhile(peer.handshake)
         leg.open(2.0)
         far.get(timeout=5)
