@@ -42,9 +42,6 @@ def run(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         click.echo(f"{error}\nfsctl: the configuration cannot be used; mend the settings above.", err=True)
         return EX_CONFIG
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _color() -> bool:

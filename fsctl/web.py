@@ -8,11 +8,12 @@ the resolver that changes between check and use has no use to change.
 Does not sign, retry on purpose or queue; those belong to who asks. Proxies, ``.netrc`` and cookies are not used.
 
 :meth:`Client.fetch` is for answers somebody reads, :meth:`Client.send` for messages of which only the status counts.
-Both stand on the same guarded connections, but do not share them: a slow receiver of webhooks must not keep a call
-waiting for its document.
+Both go through the same door, but share no connections: a slow receiver of webhooks must not keep a call waiting for
+its document.
 
-It stands on urllib3's pools and not on a ``requests`` session: that one, told not to follow a redirect, still reads the
-redirect's body to its end, however long it is; its cookies, proxies and ``.netrc`` would all have to be switched off.
+``fetch`` stands on urllib3's pools and not on a ``requests`` session: that one, told not to follow a redirect, still
+reads the redirect's body to its end, however long it is; its cookies, proxies and ``.netrc`` would all have to be
+switched off. ``send`` does without them, too (``fsctl.messages``): there are many more messages than answers to read.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from urllib.parse import unquote, urljoin
 
 import gevent
 from gevent import monkey, socket
+from httptools import HttpParserError
 from urllib3 import (
     BaseHTTPResponse,
     HTTPConnectionPool,
@@ -48,7 +50,9 @@ from urllib3.exceptions import HTTPError, IncompleteRead, InvalidHeader, Locatio
 from urllib3.exceptions import TimeoutError as TimeoutHTTPError
 from urllib3.util import parse_url
 
+from fsctl import messages
 from fsctl.errors import FetchError
+from fsctl.messages import MAX_IDLE
 
 __all__ = ["Client", "Policy", "Response", "Timeouts", "redact", "strip_credentials", "timeouts_of"]
 
@@ -59,8 +63,6 @@ Resolver: TypeAlias = Callable[[str, int], list[tuple[Any, ...]]]  # as getaddri
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 MAX_URL = 8192
-MAX_DROPPED = 65_536  # of an answer nobody reads; what is longer costs the connection instead
-MAX_IDLE = 30.0  # seconds; a firewall forgets older ones without telling anybody
 MAX_HOSTS = 256  # with connections kept open
 
 # IANA's special-purpose registries, and what else is not the public internet. Written out, because what the standard
@@ -101,6 +103,10 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 _USERINFO = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)[^/?#]*@")
 _LIMITS = {"ot": (100, 10_000), "rt": (100, 15_000), "tt": (100, 15_000)}  # milliseconds
 NO_RETRY = Retry(False)
+NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})  # without a body they do not mention its length
+FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})  # of a message, which are ours to say
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _poll = monkey.get_original("select", "poll")  # asked with no time to wait; the patched one still visits the hub
 
 
@@ -202,7 +208,8 @@ class Client:
         self._door = _Door(policy, resolve or _resolve)
         self._trust = _Trust(tls)
         self._answers = _Pools(self._door, self._trust, pool_size)
-        self._messages = _Pools(self._door, self._trust, pool_size)
+        self._messages = messages.Lines(self._connect, pool_size)
+        self._opening = lru_cache(maxsize=1024)(partial(_opening, user_agent))
 
     def wire_url(self, url: str) -> str:
         """Give the URL as its server sees it: no credentials, no fragment, escapes made uniform. This is what to sign.
@@ -310,38 +317,53 @@ class Client:
 
         Raises FetchError, whose URL is redacted.
         """
+        connect, read, total = timeouts
+        until = time.monotonic() + total
         target = self._target(url)
-        given = dict(headers)
-        if target.authorization is not None:
-            given.setdefault("Authorization", target.authorization)
-        status: int | None = None
-        timer = gevent.Timeout.start_new(timeouts[2])
         try:
-            raw = self._messages.ask(method, target, self._headers(given), body, timeouts)
-            status = raw.status
-            try:
-                if received is not None:
-                    received(raw.headers)
-                raw.read(MAX_DROPPED, decode_content=False)  # the connection is kept if that was all
-            finally:
-                _release(raw)
-        except gevent.Timeout as expired:
-            if expired is not timer:
-                raise
-            if status is None:
-                raise FetchError(target.shown, "timeout", f"gave no answer within {timeouts[2]:g} s") from None
+            message = self._message(target, method, headers, body)
+            status, answered = self._messages.send(
+                target.origin, message, connect, read, until, bodiless=method == "HEAD"
+            )
         except FAILURES as error:
-            if status is None:
-                raise _explain(target, error) from error
-        finally:
-            timer.close()
-        assert status is not None
+            raise _explain(target, error) from error
+        if received is not None:
+            received(answered)
         return status
 
     def close(self) -> None:
         """Close the connections nobody uses; the others close when they are given back."""
         self._answers.close()
         self._messages.close()
+
+    def _message(self, target: _Target, method: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+        """Write a request: what is the same every time is kept, with places for the values and the length."""
+        sized = body is not None or method not in BODILESS
+        values: tuple[object, ...] = tuple(headers.values())
+        if not "".join(headers.values()).isprintable():
+            raise ValueError
+        body = body or b""
+        opening = self._opening(target, method, tuple(headers), sized)
+        return (opening % ((*values, len(body)) if sized else values)).encode("latin-1") + body
+
+    def _connect(self, origin: tuple[str, str, int], seconds: float) -> socket.socket:
+        """Open a connection for messages: ``seconds`` each for reaching the host and for agreeing on TLS."""
+        scheme, host, port = origin
+        connection = self._door.open(host, port, seconds, NODELAY)
+        if scheme != "https":
+            return connection
+        name = host.strip("[]").rstrip(".")
+        try:
+            with gevent.Timeout(seconds, TimeoutError()):
+                connection = self._trust.context().wrap_socket(
+                    connection, server_hostname=name, do_handshake_on_connect=False
+                )
+                connection.settimeout(None)
+                connection.do_handshake()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _headers(self, given: MutableMapping[str, str]) -> MutableMapping[str, str]:
         given.setdefault("User-Agent", self._user_agent)
@@ -378,7 +400,7 @@ def _release(raw: BaseHTTPResponse) -> None:
     raw.release_conn()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Target:
     """A URL taken apart by the same library that connects, so that nobody reads it differently."""
 
@@ -389,10 +411,7 @@ class _Target:
     authorization: str | None = field(repr=False)  # what user:password@ becomes
     url: str  # as the server sees it
     shown: str  # as errors and logs may show it
-
-    @property
-    def origin(self) -> tuple[str, str, int]:
-        return self.scheme, self.host, self.port
+    origin: tuple[str, str, int]
 
 
 def _read_url(schemes: tuple[str, ...], url: str) -> _Target:
@@ -411,21 +430,43 @@ def _read_url(schemes: tuple[str, ...], url: str) -> _Target:
     if parts.port == 0 or "%" in parts.host:
         raise _malformed(url, "has a host or port nobody can have")
     authority = parts.host if parts.port is None else f"{parts.host}:{parts.port}"
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
     bare = f"{parts.scheme}://{authority}{parts.request_uri}"
     return _Target(
         scheme=parts.scheme,
         host=parts.host,
-        port=parts.port or DEFAULT_PORTS[parts.scheme],
+        port=port,
         path=parts.request_uri,
         authorization=_basic(parts.auth),
         url=bare,
         shown=redact(bare),
+        origin=(parts.scheme, parts.host, port),
     )
 
 
 def _malformed(url: str, detail: str) -> FetchError:
     """Show as little as helps: where the credentials end is a guess in what is no URL."""
     return FetchError(_UNSAFE.sub("�", redact(url.rpartition("@")[2]))[:200], "malformed", detail)
+
+
+def _opening(user_agent: str, target: _Target, method: str, names: tuple[str, ...], sized: bool) -> str:
+    """Everything of a request before its body, with a ``%s`` for the value of each named header, ``%d`` the length."""
+    given = {name.lower() for name in names}
+    if not all(map(_TOKEN.fullmatch, (method, *names))):
+        raise ValueError
+    if FRAMING & given:
+        raise _Failure("malformed", f"cannot be asked: {', '.join(sorted(FRAMING & given))} is not the caller's to say")
+    host = target.host if target.port == DEFAULT_PORTS[target.scheme] else f"{target.host}:{target.port}"
+    ours = {
+        "Host": host,
+        "Accept-Encoding": "identity",
+        "User-Agent": user_agent,
+        "Authorization": target.authorization,
+    }
+    lines = [f"{method} {target.path} HTTP/1.1"]  # the URL was found fit for it
+    lines += [f"{name}: {value}" for name, value in ours.items() if value is not None and name.lower() not in given]
+    places = [f"{name}: %s" for name in names] + ["Content-Length: %d"] * sized
+    return "\r\n".join([*(line.replace("%", "%%") for line in lines), *places, "", ""])
 
 
 def _basic(userinfo: str | None) -> str | None:
@@ -445,7 +486,7 @@ class _Failure(Exception):
         self.status = status
 
 
-FAILURES = (_Failure, HTTPError, HTTPException, OSError, ValueError)
+FAILURES = (_Failure, HTTPError, HTTPException, ValueError, *messages.FAILURES)
 
 
 def _explain(target: _Target, error: BaseException) -> FetchError:
@@ -470,7 +511,7 @@ REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((ConnectionRefusedError,), "refused", "refused the connection"),
     ((IncompleteRead, IncompleteHTTPRead, RemoteDisconnected), "connect", "broke off"),
     ((OSError,), "connect", "cannot be reached: {}"),
-    ((HTTPException, ProtocolError, InvalidHeader), "content", "does not answer in HTTP ({})"),
+    ((HTTPException, ProtocolError, InvalidHeader, HttpParserError), "content", "does not answer in HTTP ({})"),
     ((ValueError,), "malformed", "cannot be asked: a header or the method holds a character that is not allowed"),
 )
 
@@ -545,6 +586,8 @@ class _Trust:
 
     def __init__(self, given: ssl.SSLContext | None) -> None:
         self._context = given
+        if given is not None and given.verify_mode is not ssl.CERT_NONE:
+            given.check_hostname = True  # a certificate of somebody else's is none
 
     def context(self) -> ssl.SSLContext:
         if self._context is None:

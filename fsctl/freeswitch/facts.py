@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from fsctl.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "CUSTOM_EVENTS",
@@ -265,7 +265,7 @@ _SIP_DATA = (
     "sip_contact_uri",
     "sip_contact_port",
 )
-_CUSTOM_HEADER = b"\nvariable_sip_h_"
+_CUSTOM_HEADER = b"variable_sip_h_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,17 +302,13 @@ def offered(block: bytes) -> Offered:
 
     Raises ProtocolError when it is not one, or names no usable channel.
     """
-    block = b"\n" + block
+    lines = block.split(b"\n")
+    lines.reverse()  # of two headers of one name the first counts: what follows it cannot replace it
+    raw = dict([line.split(b": ", 1) for line in lines if b": " in line])
 
     def get(name: str) -> str:
-        """The first header of that name; what follows it cannot replace it."""
-        key = b"\n%s: " % name.encode()
-        start = block.find(key)
-        if start < 0:
-            return ""
-        start += len(key)
-        end = block.find(b"\n", start)
-        return _decoded(block[start : end if end >= 0 else len(block)])
+        value = raw.get(name.encode())
+        return "" if value is None else _decoded(value)
 
     uuid = get("Unique-ID")
     if get("Event-Name") != "CHANNEL_DATA" or not uuid or not uuid.replace("-", "").isalnum():
@@ -335,21 +331,13 @@ def offered(block: bytes) -> Offered:
         expands=get("variable_app_disable_expand_variables") != "true",
         resumes=get("variable_socket_resume") == "true",
         full_control=get("Control") != "single-channel",
-        headers=tuple(_custom_headers(block)),
+        headers=tuple(
+            {"name": _decoded(name.removeprefix(_CUSTOM_HEADER)), "value": _decoded(value)}
+            for name, value in reversed(raw.items())
+            if name.startswith(_CUSTOM_HEADER)
+        ),
         sip_data={name: value for name, value in sip_data if value},
     )
-
-
-def _custom_headers(block: bytes) -> Iterator[Mapping[str, str]]:
-    """The SIP headers of the caller's own that FreeSWITCH passes on."""
-    start = block.find(_CUSTOM_HEADER)
-    while start >= 0:
-        start += len(_CUSTOM_HEADER)
-        end = block.find(b"\n", start)
-        name, colon, value = block[start : end if end >= 0 else len(block)].partition(b": ")
-        if colon:
-            yield {"name": _decoded(name), "value": _decoded(value)}
-        start = block.find(_CUSTOM_HEADER, start)
 
 
 def _decoded(raw: bytes) -> str:

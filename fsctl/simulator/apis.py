@@ -75,7 +75,7 @@ def _transfer(channel: Channel, words: list[str]) -> str:
 
 @channel_api("uuid_deflect", usage="<uuid> <uri>", least=2)
 def _deflect(channel: Channel, words: list[str]) -> str:
-    channel.execute("deflect", words[0])
+    channel.switch.applications["deflect"].run(channel, words[0])
     return "+OK:SIP/2.0 202 Accepted\n"
 
 

@@ -25,6 +25,9 @@ class Bug:
     def hang_up(self) -> None:
         """The channel reached CS_HANGUP: finish what has to be finished before bugs are removed."""
 
+    def drop(self) -> None:
+        """The switch is closed: let go of everything that runs, without a word."""
+
 
 class Displace(Bug):
     """``uuid_displace``: plays a file over or instead of the audio, and goes by itself at the file's end."""
@@ -35,5 +38,9 @@ class Displace(Bug):
 
     def hang_up(self) -> None:
         """Stop the timer that would remove it at the file's end."""
+        self.drop()
+
+    def drop(self) -> None:
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.kill(block=False)

@@ -5,6 +5,8 @@ Nothing here takes time or executes anything: that is :class:`fsctl.simulator.ch
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +20,7 @@ from fsctl.simulator.events import Event
 from fsctl.simulator.text import truth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import gevent
 
@@ -145,12 +147,12 @@ class Leg:
 
     def answer(self) -> None:
         """Send 200 OK, once; the caller's script starts to run."""
+        if self.switch.answer_takes and not self.answered:
+            self.clock.sleep(self.switch.answer_takes)
         if self.answered or self.hung_up:
             return
         if not self.media_ready:
             self._open_media()
-        if self.switch.answer_takes:
-            self.clock.sleep(self.switch.answer_takes)
         self.answered_at = self.clock.now()
         self.data.change(Answer_State="answered")
         self.data.at("Channel-Answered-Time", self.answered_at)
@@ -234,6 +236,16 @@ class Leg:
     def later(self, seconds: float, function: Callable[..., None], *args: object) -> None:
         """Call ``function`` in ``seconds`` of call time, unless the call has ended."""
         self._timers.append(self.clock.later(seconds, function, *args))
+
+    @contextlib.contextmanager
+    def sounding(self) -> Iterator[None]:
+        """While this lasts, something is played to the party."""
+        began = self.clock.now()
+        self.heard.append((began, math.inf))
+        try:
+            yield
+        finally:
+            self.heard[self.heard.index((began, math.inf))] = (began, self.clock.now())
 
     def speech(self) -> tuple[tuple[float, float], ...]:
         """When the party talks, as Unix times; never while unanswered or without RTP."""

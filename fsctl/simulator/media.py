@@ -40,6 +40,7 @@ class Playable:
     kind: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
     parts: tuple[tuple[str, bool], ...] = ()
+    silent: bool = False
 
     @property
     def samples(self) -> int:
@@ -58,7 +59,8 @@ def open_playable(path: str) -> Playable | None:
         milliseconds = seconds_of(rest)
         if not milliseconds:
             return None
-        return Playable(path, _ENDLESS if milliseconds < 0 else milliseconds / 1000, parameters=parameters)
+        seconds = _ENDLESS if milliseconds < 0 else milliseconds / 1000
+        return Playable(path, seconds, parameters=parameters, silent=True)
     if scheme == "tone_stream":
         seconds = tone_seconds(rest)
         return None if seconds is None else Playable(path, seconds, "tone_stream", parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -71,12 +72,10 @@ def play(channel: Channel, path: str, on_digit: Callable[[str], bool] | None = N
     parameters = list(playable.parameters.items())
     channel.fire("PLAYBACK_START", after=[*named, *parameters])
     playing = Playing(playable)
-    began = channel.clock.now()
     channel.playing.append(playing)
-    ended = _run(channel, playing, on_digit)
+    with contextlib.nullcontext() if playable.silent else channel.sounding():
+        ended = _run(channel, playing, on_digit)
     channel.playing.remove(playing)
-    if not path.startswith("silence_stream"):
-        channel.heard.append((began, channel.clock.now()))
     for index in range(len(playable.parts)):
         if index:
             _report_part(channel, playable, "open", index)
@@ -185,7 +184,8 @@ def speak(channel: Channel, argument: str) -> None:
         return
     if engine != "flite":
         return
-    channel.wait(speech_seconds(text), on_digit=terminator(channel))
+    with channel.sounding():
+        channel.wait(speech_seconds(text), on_digit=terminator(channel))
 
 
 @application("gentones", needs_media=True)
@@ -195,7 +195,8 @@ def gentones(channel: Channel, argument: str) -> None:
     seconds = tone_seconds(script)
     if seconds is not None:
         times = seconds_of(loops, 1)
-        channel.wait(math.inf if times < 0 else seconds * max(times, 1), on_digit=terminator(channel))
+        with channel.sounding():
+            channel.wait(math.inf if times < 0 else seconds * max(times, 1), on_digit=terminator(channel))
 
 
 @application("sleep")

@@ -96,14 +96,18 @@ class Recording(Bug):
         heard = talking(self.channel.speech(), self.began, self.channel.clock.now())
         self.finish("success-silence" if heard or not listens else "no-input-timeout", hung_up=True)
 
+    def drop(self) -> None:
+        """Stop waiting for the end; no file, no event."""
+        if self._timer is not None and self._timer is not gevent.getcurrent():
+            self._timer.kill(block=False)
+
     def finish(self, cause: str, *, hung_up: bool = False) -> None:
         """Stop, write the file and tell; ``cause`` gives way when the file is empty or too short."""
         if self.ended:
             return
         channel = self.channel
         self.ended = channel.clock.now()
-        if self._timer is not None and self._timer is not gevent.getcurrent():
-            self._timer.kill(block=False)
+        self.drop()
         frames = self._frames()
         self.seconds = frames * _FRAME
         discarded = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import gevent
@@ -73,6 +74,10 @@ class Stream(Bug):
 
     def hang_up(self) -> None:
         """The call ended: close the WebSocket."""
+        self._let_go()
+
+    def drop(self) -> None:
+        """Let go of everything that runs."""
         self._let_go()
 
     def _let_go(self) -> None:
@@ -147,13 +152,15 @@ class Stream(Bug):
                 self.frames += 1
 
     def _audio(self, at: float, seconds: float) -> bytes:
-        samples = round(self.rate * seconds)
-        said, heard = (
-            bool(talking(one, at, at + seconds)) for one in (self.channel.speech(), tuple(self.channel.heard))
-        )
-        read = media.tone(samples) if said else media.silence(samples)
-        if self.mix == "stereo":
-            return media.stereo(read, media.tone(samples) if heard else media.silence(samples))
-        if self.mix == "mixed" and heard:
-            return media.tone(samples)
-        return read
+        channel, end = self.channel, at + seconds
+        said = bool(talking(channel.speech(), at, end))
+        heard = bool(talking(tuple(channel.heard[-4:]), at, end))
+        return _frame(round(self.rate * seconds), self.mix, said, heard)
+
+
+@lru_cache(maxsize=64)
+def _frame(samples: int, mix: str, said: bool, heard: bool) -> bytes:
+    read, written = (media.tone(samples) if sounds else media.silence(samples) for sounds in (said, heard))
+    if mix == "stereo":
+        return media.stereo(read, written)
+    return written if mix == "mixed" and heard else read

@@ -51,7 +51,8 @@ class Switch:
     or a function of both; anybody else answers. ``extensions`` are what ``transfer`` finds, ``dialplan`` what an
     arriving call runs (as default ``socket <target> async full``). ``mod_shout`` off: no mp3. ``writes_files`` off:
     recordings leave no file. ``keeps_transcript`` off saves the memory of everything said. ``nasty`` is for calls
-    that bring none of their own. ``listen`` and ``password`` are for inbound event socket connections.
+    that bring none of their own. ``handshake`` are the real seconds an application has to say ``connect``.
+    ``listen`` and ``password`` are for inbound event socket connections.
     Call :meth:`close` when done.
     """
 
@@ -73,6 +74,7 @@ class Switch:
         keeps_transcript: bool = True,
         nasty: Nasty = GENTLE,
         password: str = "ClueCon",  # noqa: S107 - FreeSWITCH's own default, on loopback
+        handshake: float = 25.0,
         hostname: str = "simulator",
         address: str = "127.0.0.1",
     ) -> None:
@@ -86,6 +88,7 @@ class Switch:
         self.keeps_transcript = keeps_transcript
         self.nasty = nasty
         self.password = password
+        self.handshake = handshake
         self.hostname = hostname
         self.address = address
         self.applications = APPLICATIONS
@@ -266,6 +269,8 @@ class Switch:
         for channel in list(self._channels.values()):
             for listener in channel.listeners:
                 listener.cut()
+            for bug in channel.bugs:
+                bug.drop()
         gevent.killall(list(self._greenlets))
         self._channels.clear()
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Listener"]
 
-HANDSHAKE_SECONDS = 25.0
-
 
 class Listener:
     """One connection. ``channel`` is its session for an outbound one, None for an inbound one.
@@ -84,7 +82,7 @@ class Listener:
 
     def _serve(self) -> None:
         self._polled = self.switch.clock.monotonic()
-        self._sock.settimeout(self.switch.clock.real(HANDSHAKE_SECONDS))
+        self._sock.settimeout(self.switch.handshake)
         first = self._read()
         self._sock.settimeout(None)
         command = first

@@ -24,6 +24,7 @@ from websockets.frames import Opcode
 from fsctl.errors import FetchError
 from fsctl.streams import handshake, messages
 from fsctl.streams.audio import Resampler, decoder
+from fsctl.streams.ended import Ended
 from fsctl.streams.framing import Framing, masked_text
 from fsctl.streams.link import Link, SecureLink
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from fsctl.streams.handshake import Dial, Opened
     from fsctl.streams.playout import Line, Playout
 
-__all__ = ["Counters", "Ended", "Limits", "Stream", "StreamSpec"]
+__all__ = ["Counters", "Limits", "Stream", "StreamSpec"]
 
 log = structlog.get_logger(__name__)
 
@@ -77,20 +78,6 @@ class StreamSpec:
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
     two_way: bool = False
     reconnects: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a stream ended.
-
-    ``reason`` is one of a closed list: ``stopped`` (we were asked), ``hangup``, ``closed`` (by the endpoint), ``lost``
-    (the connection, or no answer to a ping), ``protocol`` (the endpoint broke it), ``internal``; and when it could not
-    be opened, the reason of a FetchError: ``refused``, ``dns``, ``connect``, ``timeout``, ``tls``, ``status``,
-    ``address``, ``scheme``, ``malformed``, ``content``. ``detail`` is for people.
-    """
-
-    reason: str
-    detail: str = ""
 
 
 @dataclass(slots=True)
@@ -208,7 +195,7 @@ class Stream:
         except Exception:  # the border of this stream: it ends, the others go on
             log.exception("stream_connect_failed", stream_id=spec.stream_id)
             self._greenlet = None
-            self._finish(Ended("internal", "the stream could not be opened"))
+            self.end(Ended("internal", "the stream could not be opened"))
         else:
             self._greenlet = None
             self._begin(opened)
@@ -255,7 +242,7 @@ class Stream:
         try:
             self._playout = line.playout(rate, self._marked)
         except OSError as problem:
-            self._finish(Ended("internal", f"nothing can be played into the call: {problem.strerror or problem}"))
+            self.end(Ended("internal", f"nothing can be played into the call: {problem.strerror or problem}"))
             return False
         if self.spec.form.rate != rate:
             self._resample = Resampler(self.spec.form.rate, rate)
@@ -298,10 +285,10 @@ class Stream:
         for text in framing.receive(data):
             if self._decode is not None and self.state == "streaming":
                 self._message(text)
-        if answers := framing.answers():
-            link.send(answers)
-        if framing.over and self.state == "streaming":
-            self._closed(framing)
+        if framing.spoke:
+            link.send(framing.answers())
+            if framing.over and self.state == "streaming":
+                self._closed(framing)
 
     def _message(self, text: bytes) -> None:
         playout = self._playout
@@ -339,7 +326,7 @@ class Stream:
         else:
             ended = Ended("closed", f"the endpoint closed with {close.code}")
         if close is None or close.code in _FOR_GOOD:
-            self._finish(ended)
+            self.end(ended)
         else:
             self._lose(ended)
 
@@ -350,7 +337,7 @@ class Stream:
         if self.state in ("closing", "finished"):
             return
         if self.state != "streaming" or self.link is None or self._framing is None or self._framing.over:
-            self._finish(Ended(reason))
+            self.end(Ended(reason))
             return
         self._fanout.leave(self)
         self.state = "closing"
@@ -364,22 +351,22 @@ class Stream:
     def _gone(self, reason: str) -> None:
         """The link's word: the far end is no more."""
         if self.state == "closing":
-            self._finish(self._ended)
+            self.end(self._ended)
         else:
             self._lose(Ended("lost", f"the connection was lost: {reason}"))
 
     def _lose(self, ended: Ended) -> None:
         """Be without a connection; ``ended`` is the end unless another one can be made."""
         self._gap_begin = self._fanout.leave(self) - self._base
+        self._hang_up()
         if self._playout is not None:
             self._playout.clear()
-        self._hang_up()
         self._again(ended)
 
     def _again(self, ended: Ended) -> None:
         """Connect again, if this stream does that and has not tried too often."""
         if not self._connections or self._tries >= self.spec.reconnects or ended.reason in _HOPELESS:
-            self._finish(ended)
+            self.end(ended)
             return
         pause = min(self.limits.backoff * 2**self._tries, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311
         self._tries += 1
@@ -391,7 +378,8 @@ class Stream:
             self.link.close()
         self.link = self._framing = None
 
-    def _finish(self, ended: Ended) -> None:
+    def end(self, ended: Ended) -> None:
+        """Be finished now, without another word to the endpoint."""
         if self.state == "finished":
             return
         started = self.state != "connecting"
@@ -423,7 +411,7 @@ class Stream:
             return
         if self.state == "closing":
             if now >= self._closing_until:
-                self._finish(self._ended)
+                self.end(self._ended)
             return
         if self._budget <= 0:
             link.resume()

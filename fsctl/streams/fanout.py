@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from fsctl.streams import audio
+from fsctl.streams.ended import Ended
 from fsctl.streams.messages import MEDIA
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Voice:
                     lane.push(lane, payload, at)
                 except Exception:  # the border between streams: one that breaks ends alone
                     log.exception("stream_failed", stream_id=lane.stream.spec.stream_id)
-                    lane.stream.fail()
+                    lane.stream.end(Ended("internal", "sending failed"))
 
 
 class Fanout:

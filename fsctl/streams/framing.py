@@ -85,11 +85,12 @@ class Framing:
     message in bytes and must be the library's ``max_size`` too.
     """
 
-    __slots__ = ("_fragmented", "_held", "_masked", "_parts", "_plain", "_wanted", "limit", "protocol")
+    __slots__ = ("_fragmented", "_held", "_masked", "_parts", "_plain", "_wanted", "limit", "protocol", "spoke")
 
     def __init__(self, protocol: Protocol, wanted: Opcode, limit: int) -> None:
         self.protocol = protocol
         self.limit = limit
+        self.spoke = False
         self._wanted = wanted
         self._plain = 0x80 | wanted
         self._masked = _MASKED if protocol.side is Side.SERVER else 0
@@ -103,12 +104,9 @@ class Framing:
         return self.protocol.state is not State.OPEN
 
     def receive(self, data: bytes) -> list[bytes]:
-        """The wanted messages that are complete now. Look at :meth:`answers` afterwards."""
+        """The wanted messages that are complete now. Afterwards, when ``spoke`` is set, send :meth:`answers`."""
         messages: list[bytes] = []
         if self.over:
-            if self.protocol.state is State.CLOSING:
-                self.protocol.receive_data(data)
-                self.protocol.events_received()
             return messages
         if self._held:
             data = self._held + data
@@ -148,10 +146,12 @@ class Framing:
         self.protocol.events_received()
 
     def answers(self) -> bytes:
-        """What the library wants sent: pongs, a close."""
+        """What the library wants sent: pongs, a close, or nothing."""
+        self.spoke = False
         return b"".join(self.protocol.data_to_send())
 
     def _through_library(self, frame: bytes, messages: list[bytes]) -> None:
+        self.spoke = True
         self.protocol.receive_data(frame)
         for event in self.protocol.events_received():
             if isinstance(event, Frame):

@@ -21,7 +21,8 @@ from gevent.server import StreamServer
 from websockets.frames import Opcode
 
 from fsctl.streams import handshake
-from fsctl.streams.endpoint import Counters, Ended, Limits, Stream, StreamSpec
+from fsctl.streams.ended import Ended
+from fsctl.streams.endpoint import Counters, Limits, Stream, StreamSpec
 from fsctl.streams.fanout import Fanout
 from fsctl.streams.framing import Framing
 from fsctl.streams.link import Link
@@ -89,9 +90,15 @@ class Hub:
         return host, port
 
     def stop(self) -> None:
-        """End every stream and listen no more."""
+        """End every stream and listen no more. Waits, for no longer than a close may take."""
         for attachment in tuple(self._attachments):
             attachment.close("stopped")
+        until = time.monotonic() + self.limits.close_timeout
+        while time.monotonic() < until and self.counts()["streams"]:
+            gevent.sleep(0.02)
+        for attachment in tuple(self._attachments):
+            for stream in attachment.fanout.each():
+                stream.end(Ended("stopped"))
         if self._timer is not None:
             self._timer.stop()
             self._timer.close()
@@ -257,7 +264,10 @@ class Attachment:
     # -- the module ----------------------------------------------------------------------------------------------
 
     def connect(self, opened: Opened) -> None:
-        """Take the module's connection."""
+        """Take the module's connection, unless the call ended while it was made."""
+        if self._closed or self._link is not None:
+            opened.sock.close()
+            return
         self._framing = Framing(opened.protocol, Opcode.BINARY, MAX_MESSAGE)
         self._link = Link(opened.sock, receive=self._receive, gone=self.lost, limit=4096)
         if opened.rest:
@@ -279,10 +289,10 @@ class Attachment:
         for stereo in framing.receive(data):
             self.frames += 1
             self.fanout.feed(stereo)
-        if framing.protocol.writes:
+        if framing.spoke:
             link.send(framing.answers())
-        if framing.over:
-            link.fail("the module closed, or broke the protocol")
+            if framing.over:
+                link.fail("the module closed, or broke the protocol")
 
     def _let_go(self) -> None:
         if self._link is not None:

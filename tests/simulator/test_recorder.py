@@ -153,6 +153,17 @@ def test_directions(taken, settings, left, right):
         assert bool((audio[2::step] + audio[3::step]).strip(b"\0")) is right
 
 
+def test_what_plays_is_on_the_other_side(taken):
+    switch, call, application, path = taken(Caller())
+    application.api(f"uuid_record {call.uuid} start {path} 0 {{RECORD_STEREO=true}}")
+    application.execute("playback", "tone_stream://%(60000,0,440)", "op")
+    switch.clock.sleep(1.5)
+    application.api(f"uuid_record {call.uuid} stop {path}")
+    _, _, audio = frames(path)
+    assert not (audio[0::4] + audio[1::4]).strip(b"\0")
+    assert (audio[2::4] + audio[3::4]).strip(b"\0")
+
+
 def test_variables_of_a_recording_are_decoded_and_echoed(taken):
     _, call, application, path = taken()
     application.api(f"uuid_record {call.uuid} start {path} 0 {{control=a%20b%2Cc}}")

@@ -437,9 +437,9 @@ def test_a_refused_socket_is_followed_by_the_next_target_and_action(desk):
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_an_application_that_says_nothing_for_25_seconds(desk, resume):
+def test_an_application_that_says_nothing_for_too_long(desk, resume):
     variables = {"socket_resume": "true"} if resume else {}
-    call = desk.switch(speed=500.0).call(variables=variables)
+    call = desk.switch(handshake=0.05).call(variables=variables)
     application = desk.arrived()
     application.closed()
     if resume:
