@@ -127,7 +127,7 @@ class Line:
         while not self._whole:
             piece = self._receive(read, until)
             if not piece:
-                raise RemoteDisconnected
+                raise RemoteDisconnected("closed in the middle of an answer")
             self.heard = True
             self._parser.feed_data(piece)
             if bodiless and self.status:
