@@ -130,8 +130,6 @@ class Session:
         if leg.answered:
             call.to("answered")
             call.limit(call.services.max_duration)
-        leg.react(facts.Ringing, lambda _: call.to("ringing") if call.state == "created" else None)
-        leg.react(facts.Answered, lambda _: call.to("answered"))
 
         def pressed(_: facts.Digit) -> None:
             call.interactions += 1

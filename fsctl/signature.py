@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["body_sha256", "sign", "sign_form"]
 
 SHA1_HEADER = "X-SignalWire-Signature"
 SHA256_HEADER = "X-SignalWire-SHA256-Signature"
+SCHEME_A = ((SHA1_HEADER, "sha1"), (SHA256_HEADER, "sha256"))
 
 
 def sign(key: str, url: str, body: bytes) -> dict[str, str]:
@@ -25,11 +27,19 @@ def sign(key: str, url: str, body: bytes) -> dict[str, str]:
 
     ``url`` has its query, but no credentials and no fragment; ``body`` is empty for GET.
     """
-    secret, message = key.encode(), url.encode() + body
-    return {
-        SHA1_HEADER: hmac.digest(secret, message, "sha1").hex(),
-        SHA256_HEADER: hmac.digest(secret, message, "sha256").hex(),
-    }
+    message = url.encode() + body
+    headers = {}
+    for name, keyed in _keyed(key):
+        code = keyed.copy()
+        code.update(message)
+        headers[name] = code.hexdigest()
+    return headers
+
+
+@lru_cache(maxsize=8)
+def _keyed(key: str) -> tuple[tuple[str, hmac.HMAC], ...]:
+    """Take the key in once; a copy of that costs half of what starting from the key does."""
+    return tuple((name, hmac.new(key.encode(), digestmod=kind)) for name, kind in SCHEME_A)
 
 
 def sign_form(key: str, url: str, fields: Iterable[tuple[str, str]] = ()) -> dict[str, str]:

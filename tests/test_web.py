@@ -456,7 +456,7 @@ def test_send_gives_the_status_and_keeps_the_connection(client, serve):
 def test_send_shows_the_headers_of_the_answer(client, serve):
     server = serve(reply(status=429, retry_after="7"))
     seen = []
-    got = client.send("POST", server.url, {}, b"{}", TIMEOUTS, received=lambda headers: seen.append(headers.copy()))
+    got = client.send("POST", server.url, {}, b"{}", TIMEOUTS, received=seen.append)
     assert (got, seen[0].get("Retry-After"), seen[0].get("x-none")) == (429, "7", None)
 
 
@@ -472,18 +472,13 @@ def test_head_and_body_leave_in_one_piece(client, serve):
     server = serve(reply())
 
     class Spy(socket.socket):
-        def sendall(self, data, flags=0):
+        def send(self, data, *options):
             pieces.append(bytes(data))
-            return super().sendall(data, flags)
+            return super().send(data, *options)
 
-    pool = client._messages
-    original = pool._door.open
-
-    def spying(*args):
-        plain = original(*args)
-        return Spy(fileno=plain.detach())
-
-    pool._door.open = spying
+    door = client._door
+    original = door.open
+    door.open = lambda *args: Spy(fileno=original(*args).detach())
     client.send("POST", server.url, {}, b"{}", TIMEOUTS)
     assert len(pieces) == 1
     assert pieces[0].endswith(b"\r\n\r\n{}")

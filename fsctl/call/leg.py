@@ -56,14 +56,13 @@ class Leg(Protocol):
     def drop(self, cause: str) -> None:
         """Hang up without waiting for anything."""
 
-    def execute(self, application: Application, seconds: float) -> Completed:
-        """Run an application to its end. CommandFailed when FreeSWITCH refuses it or ``seconds`` pass."""
+    def execute(
+        self, application: Application, seconds: float, accepted: Callable[[], None] | None = None
+    ) -> Completed:
+        """Run an application to its end. CommandFailed when FreeSWITCH refuses it or ``seconds`` pass.
 
-    def begin(self, application: Application) -> Any:
-        """Queue an application; the answer is given to :meth:`finish`. CommandFailed when it is refused."""
-
-    def finish(self, operation: Any, seconds: float) -> Completed:
-        """Wait for the end of an application that was begun. CommandFailed when ``seconds`` pass."""
+        ``accepted`` is called, and must not wait, when FreeSWITCH has taken it.
+        """
 
     def ask(self, api: Api) -> str:
         """Run an API command that is done at once. CommandFailed when it is refused."""

@@ -67,7 +67,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         self._on_event = on_event
         self._on_end = on_end
         self._hub = get_hub()
-        self._replies: deque[Waiter | str] = deque()
+        self._replies: deque[Waiter | Callable[[str], None] | str] = deque()
         self._unsent = bytearray()
         self._protocol = Protocol()
         self._traffic = traffic
@@ -99,6 +99,10 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
             return answer
         self._no_reply(name)
         raise LegGone
+
+    def send(self, frame: bytes, replied: Callable[[str], None]) -> None:
+        """Send one command; ``replied`` gets the text of its reply, in the event loop."""
+        self._send(frame, (replied,))
 
     def tell(self, *frames: tuple[bytes, str]) -> None:
         """Send commands in one write without waiting; a reply that is an error is logged under the given name."""
@@ -209,9 +213,11 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
                 if text.startswith("-"):
                     self._traffic.refused += 1
                     log.warning("command_refused", command=waiting, reply=text.strip()[:200])
-            else:
+            elif isinstance(waiting, Waiter):
                 self._fact_at = monotonic()
                 waiting.switch(message)
+            else:
+                waiting(message.text)
 
     def reacting(self) -> None:
         """A fact wakes the script now: the time to its next command is measured."""
@@ -232,7 +238,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         replies, self._replies = self._replies, deque()
         call_soon = self._hub.loop.run_callback
         for waiting in replies:
-            if not isinstance(waiting, str):
+            if isinstance(waiting, Waiter):
                 call_soon(waiting.throw, LegGone())
         call_soon(self._on_end)
 

@@ -75,6 +75,8 @@ class EslLeg:
         self._on_gone = on_gone
         self._variables = variables
         self._expands = True
+        self._leaving = False  # a hangup was asked for
+        self._filters = {"Unique-ID"}
         self._finished = Event()  # the last event was seen, or the socket ended
         self._operations: dict[str, Waiter] = {}
         self._jobs: dict[str, Waiter] = {}
@@ -92,13 +94,15 @@ class EslLeg:
         self.uuid = offer.uuid
         self.answered = offer.answer_state == "answered"
         self._expands = offer.expands
-        self._connection.tell(
+        frames = [
             (encode(commands.linger(self._linger)), "linger"),
             (encode(commands.filter_("Unique-ID", offer.uuid)), "filter"),
-            (encode(commands.filter_("Job-Owner-UUID", offer.uuid)), "filter"),
             (_SUBSCRIPTION, "events"),
-            (encode(commands.set_variables(offer.uuid, self._variables).command), "uuid_setvar_multi"),
-        )
+        ]
+        missing = {name: value for name, value in self._variables.items() if offer.settings.get(name) != value}
+        if missing:  # the dialplan we ship sets them, which saves the round trip
+            frames.append((encode(commands.set_variables(offer.uuid, missing).command), "uuid_setvar_multi"))
+        self._connection.tell(*frames)
         return offer
 
     def give_back(self) -> None:
@@ -109,8 +113,9 @@ class EslLeg:
 
     def hang_up(self, cause: str) -> None:
         """Hang up, whatever runs. Does nothing on a leg that is gone."""
-        if self.gone:
+        if self.gone or self._leaving:
             return
+        self._leaving = True
         try:
             self._connection.api(commands.hang_up(self.uuid, cause))
         except (CommandFailed, LegGone) as problem:
@@ -128,7 +133,8 @@ class EslLeg:
 
     def answer(self) -> None:
         """Answer the call (see ``fsctl.call.leg``)."""
-        self.execute(commands.answer(), _ANSWER_SECONDS)
+        if self.execute(commands.answer(), _ANSWER_SECONDS).answered:
+            self.answered = True
 
     def pre_answer(self) -> None:
         """Open early media (see ``fsctl.call.leg``)."""
@@ -138,41 +144,31 @@ class EslLeg:
         """Hang up without waiting (see ``fsctl.call.leg``)."""
         self.tell(commands.hang_up(self.uuid, cause))
 
-    def execute(self, application: Application, seconds: float) -> Completed:
+    def execute(
+        self, application: Application, seconds: float, accepted: Callable[[], None] | None = None
+    ) -> Completed:
         """Run an application to its end (see ``fsctl.call.leg``)."""
-        return self.finish(self.begin(application), seconds)
-
-    def begin(self, application: Application) -> Any:
-        """Queue an application (see ``fsctl.call.leg``)."""
         self._check()
         operation = f"fsctl-{next(_operations)}"
         done = Waiter()
         self._operations[operation] = done
-        frame = encode_execute(
-            self.uuid,
-            operation,
-            application.name,
-            application_argument(application.argument, expands=self._expands),
-        )
-        try:
-            reply = self._connection.ask(frame, application.name).text
-        except BaseException:
-            self._operations.pop(operation, None)
-            raise
-        if not reply.startswith("+OK"):
-            self._operations.pop(operation, None)
-            raise CommandFailed(application.name, reply)
-        return operation, application.name, done
 
-    def finish(self, operation: Any, seconds: float) -> Completed:
-        """Wait for an application's end (see ``fsctl.call.leg``)."""
-        identity, name, done = operation
+        def replied(text: str) -> None:
+            if not text.startswith("+OK"):
+                done.switch(CommandFailed(application.name, text))
+            elif accepted is not None:
+                accepted()
+
+        argument = application_argument(application.argument, expands=self._expands)
         try:
-            completed: Completed | None = self._wait(done, seconds)
+            self._connection.send(encode_execute(self.uuid, operation, application.name, argument), replied)
+            completed: Completed | CommandFailed | None = self._wait(done, seconds)
         finally:
-            self._operations.pop(identity, None)
+            self._operations.pop(operation, None)
         if completed is None:
-            raise CommandFailed(name, f"did not end within {seconds:g} s")
+            raise CommandFailed(application.name, f"did not end within {seconds:g} s")
+        if isinstance(completed, CommandFailed):
+            raise completed
         return completed
 
     def ask(self, api: Api) -> str:
@@ -183,6 +179,9 @@ class EslLeg:
     def job(self, api: Api, seconds: float) -> str:
         """Run an API command in FreeSWITCH's background (see ``fsctl.call.leg``)."""
         self._check()
+        if "Job-Owner-UUID" not in self._filters:  # the ends of jobs name no channel; few calls have any
+            self._filters.add("Job-Owner-UUID")
+            self.fire(commands.filter_("Job-Owner-UUID", self.uuid))
         job = f"fsctl-{next(_operations)}"
         done = Waiter()
         self._jobs[job] = done
@@ -270,8 +269,6 @@ class EslLeg:
             if done is not None:
                 done.switch(fact.output)  # type: ignore[union-attr]
             return
-        if kind is facts.Answered:
-            self.answered = True
         for listener in list(self._listeners.get(kind, ())):
             try:
                 listener(fact)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CUSTOM_EVENTS",
     "EVENTS",
-    "Answered",
     "Completed",
     "Digit",
     "Ended",
@@ -29,7 +28,6 @@ __all__ = [
     "JobDone",
     "Offered",
     "RecordStopped",
-    "Ringing",
     "StreamConnected",
     "StreamDisconnected",
     "StreamFailed",
@@ -40,27 +38,14 @@ __all__ = [
 
 # What every call subscribes to: each costs FreeSWITCH and us 6 kB, so nothing is here that nobody reads.
 EVENTS = (
-    "CHANNEL_ANSWER",
     "CHANNEL_EXECUTE_COMPLETE",
     "CHANNEL_HANGUP",
     "CHANNEL_HANGUP_COMPLETE",
-    "CHANNEL_PROGRESS",
-    "CHANNEL_PROGRESS_MEDIA",
     "DTMF",
     "RECORD_STOP",
     "BACKGROUND_JOB",
 )
 CUSTOM_EVENTS = ("mod_audio_stream::connect", "mod_audio_stream::disconnect", "mod_audio_stream::error")
-
-
-@dataclass(frozen=True, slots=True)
-class Ringing:
-    """The party hears ringing or early media."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The leg was answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +66,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """An application ended. ``operation`` is the id we gave it; ``response`` its own word (``FILE PLAYED`` …)."""
+    """An application ended. ``operation`` is the id we gave it; ``response`` its own word (``FILE PLAYED`` …).
+
+    ``answered`` tells whether the leg was, by then.
+    """
 
     operation: str
     response: str
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +122,7 @@ class StreamDisconnected:
 
 
 Fact: TypeAlias = (
-    Ringing
-    | Answered
-    | HungUp
-    | Ended
-    | Completed
-    | Digit
-    | RecordStopped
-    | JobDone
-    | StreamConnected
-    | StreamFailed
-    | StreamDisconnected
+    HungUp | Ended | Completed | Digit | RecordStopped | JobDone | StreamConnected | StreamFailed | StreamDisconnected
 )
 
 
@@ -191,7 +170,11 @@ def _ended(event: bytes) -> Ended:
 
 
 def _completed(event: bytes) -> Completed:
-    return Completed(value_of(event, b'"Application-UUID":"'), value_of(event, b'"Application-Response":"'))
+    return Completed(
+        value_of(event, b'"Application-UUID":"'),
+        value_of(event, b'"Application-Response":"'),
+        b'"Answer-State":"answered"' in event,
+    )
 
 
 def _record_stopped(event: bytes) -> RecordStopped:
@@ -234,9 +217,6 @@ def _number(text: str) -> float | None:
 
 _READERS: dict[str, Callable[[bytes], Fact]] = {
     "CHANNEL_EXECUTE_COMPLETE": _completed,
-    "CHANNEL_ANSWER": lambda _: Answered(),
-    "CHANNEL_PROGRESS": lambda _: Ringing(),
-    "CHANNEL_PROGRESS_MEDIA": lambda _: Ringing(),
     "CHANNEL_HANGUP": lambda event: HungUp(value_of(event, b'"Hangup-Cause":"')),
     "CHANNEL_HANGUP_COMPLETE": _ended,
     "DTMF": lambda event: Digit(value_of(event, b'"DTMF-Digit":"')),
@@ -265,6 +245,7 @@ _SIP_DATA = (
     "sip_contact_uri",
     "sip_contact_port",
 )
+_SETTINGS = ("playback_terminators", "send_silence_when_idle")
 _CUSTOM_HEADER = b"variable_sip_h_"
 
 
@@ -274,7 +255,8 @@ class Offered:
 
     ``expands`` tells whether application arguments are expanded on this channel (they are, unless the dialplan
     set ``app_disable_expand_variables``). ``answer_state`` is FreeSWITCH's (``ringing``, ``early``, ``answered``,
-    ``hangup``); ``swml_url`` and ``call_type`` the dialplan's wishes, empty when it has none.
+    ``hangup``); ``swml_url`` and ``call_type`` the dialplan's wishes, empty when it has none; ``settings`` what it
+    set of the channel variables that fsctl wants set.
     """
 
     uuid: str
@@ -293,6 +275,7 @@ class Offered:
     expands: bool
     resumes: bool
     full_control: bool
+    settings: Mapping[str, str]
     headers: tuple[Mapping[str, str], ...]
     sip_data: Mapping[str, str]
 
@@ -331,6 +314,7 @@ def offered(block: bytes) -> Offered:
         expands=get("variable_app_disable_expand_variables") != "true",
         resumes=get("variable_socket_resume") == "true",
         full_control=get("Control") != "single-channel",
+        settings={name: get(f"variable_{name}") for name in _SETTINGS},
         headers=tuple(
             {"name": _decoded(name.removeprefix(_CUSTOM_HEADER)), "value": _decoded(value)}
             for name, value in reversed(raw.items())

@@ -135,10 +135,8 @@ def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: C
     if step:
         leg.ask(commands.write_level(leg.uuid, step))
     try:
-        operation = leg.begin(application)
-        started()
         timer = call.clock.alarm(cut, leg.tell, commands.break_playback(leg.uuid)) if cut is not None else None
-        response = leg.finish(operation, _LONGEST_SOUND).response
+        response = leg.execute(application, _LONGEST_SOUND, started).response
         if timer is not None:
             timer.kill()
     finally:

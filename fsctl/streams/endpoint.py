@@ -97,7 +97,9 @@ class Counters:
 class Stream:
     """A stream, from :meth:`open` until ``changed`` was called with ``finished``.
 
-    ``changed(state, ended)`` runs in the event loop and must not wait.
+    ``changed(state, ended)`` runs in the event loop and must not wait. ``state`` is ``connecting``, ``streaming`` (also
+    while it reconnects), ``closing`` or ``finished``; ``started`` tells whether it ever was streaming, ``ended`` how it
+    ended.
     """
 
     __slots__ = (
@@ -105,12 +107,12 @@ class Stream:
         "_base",
         "_budget",
         "_changed",
+        "_closing",
         "_closing_until",
         "_connections",
         "_counters",
         "_decode",
         "_dial",
-        "_ended",
         "_fanout",
         "_framing",
         "_gap_begin",
@@ -123,10 +125,12 @@ class Stream:
         "_tries",
         "_warned",
         "dropped",
+        "ended",
         "limits",
         "link",
         "sequence",
         "spec",
+        "started",
         "state",
     )
 
@@ -147,6 +151,8 @@ class Stream:
         self.state = "connecting"
         self.sequence = 0
         self.dropped = 0
+        self.started = False
+        self.ended: Ended | None = None
         self.link: Link | None = None
         self._fanout = fanout
         self._dial = dial
@@ -166,7 +172,7 @@ class Stream:
         self._awaiting = False
         self._next_ping = 0.0
         self._closing_until = 0.0
-        self._ended = Ended("stopped")
+        self._closing = Ended("stopped")
         self._budget = 0
         self._warned = False
 
@@ -232,6 +238,7 @@ class Stream:
             if spec.two_way and self._line is not None and not self._open_playout(self._line):
                 return
             self.state = "streaming"
+            self.started = True
             self._counters.streaming += 1
             self._tell("streaming", None)
         if opened.rest:
@@ -345,13 +352,13 @@ class Stream:
         self.sequence += 1
         protocol = self._framing.protocol
         protocol.send_close(_NORMAL_CLOSE)
-        self._ended = Ended(reason)
+        self._closing = Ended(reason)
         self.link.send(masked_text(messages.stop(self.sequence)) + b"".join(protocol.data_to_send()))
 
     def _gone(self, reason: str) -> None:
         """The link's word: the far end is no more."""
         if self.state == "closing":
-            self.end(self._ended)
+            self.end(self._closing)
         else:
             self._lose(Ended("lost", f"the connection was lost: {reason}"))
 
@@ -382,8 +389,8 @@ class Stream:
         """Be finished now, without another word to the endpoint."""
         if self.state == "finished":
             return
-        started = self.state != "connecting"
         self.state = "finished"
+        self.ended = ended
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
             self._greenlet = None
@@ -392,7 +399,7 @@ class Stream:
         if self._playout is not None:
             self._playout.close()
             self._playout = None
-        if started:
+        if self.started:
             self._counters.finished += 1
         else:
             self._counters.failed += 1
@@ -411,7 +418,7 @@ class Stream:
             return
         if self.state == "closing":
             if now >= self._closing_until:
-                self.end(self._ended)
+                self.end(self._closing)
             return
         if self._budget <= 0:
             link.resume()

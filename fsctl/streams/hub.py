@@ -195,8 +195,8 @@ class Hub:
 class Attachment:
     """One call's place in the hub.
 
-    ``url`` is for the module. ``on_lost`` is called in the loop when the module's connection ended and we had not
-    asked for that; ``on_first_audio`` when the first audio arrives.
+    ``url`` is for the module. ``on_lost`` is called in the loop when the module's connection ended and nobody had asked
+    for that; ``frames`` is the number of audio messages so far.
     """
 
     def __init__(self, hub: Hub, call_id: str, rate: int) -> None:
@@ -210,6 +210,7 @@ class Attachment:
         self._link: Link | None = None
         self._framing: Framing | None = None
         self._closed = False
+        self._dismissed = False
 
     @property
     def connected(self) -> bool:
@@ -220,6 +221,7 @@ class Attachment:
         """A new URL, for a module that shall connect again; the old connection and the old URL are given up."""
         self._hub.withdraw(self.token)
         self._let_go()
+        self._dismissed = False
         self.url = self._hub.expect(self)
         return self.url
 
@@ -243,10 +245,9 @@ class Attachment:
         for stream in self.fanout.each():
             stream.dtmf(digit, milliseconds)
 
-    def detach(self) -> None:
-        """The module shall leave; its going is no loss."""
-        self._hub.withdraw(self.token)
-        self._let_go()
+    def dismiss(self) -> None:
+        """The module is about to be told to leave: its going is no loss."""
+        self._dismissed = True
 
     def close(self, reason: str = "hangup") -> None:
         """End every stream of the call, for ``reason``, and let the module go."""
@@ -255,7 +256,8 @@ class Attachment:
         self._closed = True
         for stream in self.fanout.each():
             stream.stop(reason)
-        self.detach()
+        self._hub.withdraw(self.token)
+        self._let_go()
         if self.fanout.streams:
             gevent.spawn_later(self._hub.limits.close_timeout + 2 * TICK_SECONDS, self._hub.forget, self)
         else:
@@ -276,7 +278,7 @@ class Attachment:
     def lost(self, reason: str) -> None:
         """The module's connection ended and nobody had asked for that."""
         self._let_go()
-        if not self._closed:
+        if not self._closed and not self._dismissed:
             self._hub.counters.lost_feeds += 1
             log.warning("stream_module_lost", call_id=self.call_id, reason=reason)
             if self.on_lost is not None:

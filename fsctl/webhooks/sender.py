@@ -14,9 +14,10 @@ gap in the middle would. Calls are never held up, whatever happens here.
 
 from __future__ import annotations
 
+import itertools
 import random
+import secrets
 import time
-import uuid
 from collections import Counter, deque
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -27,6 +28,7 @@ from urllib.parse import urlsplit
 import gevent
 import structlog
 from gevent.event import Event
+from gevent.lock import Semaphore
 from gevent.pool import Group
 
 from fsctl.call.events import Callback, CallStateChanged, ControlChanged, ScriptWarning, UserEvent
@@ -199,10 +201,14 @@ class Sender:
         self._hosts: dict[str, _Host] = {}
         self._waiting: deque[_Host] = deque()  # hosts with a ready lane and a free place
         self._workers = Group()
+        self._resting = 0  # workers with nothing to do, who wait for the bell; a new one costs more than a message
+        self._bell = Semaphore(0)
         self._timers: set[gevent.Greenlet] = set()
         self._backlog = 0
         self._idle = Event()
         self._idle.set()
+        self._name = f"evt_{secrets.token_hex(8)}"  # of this process, so that a counter makes its ids unique
+        self._numbers = itertools.count(1)
         self._complaints = _Complaints()
         self._state_callback = _callback(settings.call_state_url)
         self._states = frozenset(settings.call_state_events)
@@ -247,6 +253,7 @@ class Sender:
         """Stop at once: attempts under way are cut off; what is left stays in the outbox."""
         gevent.killall([*self._timers])
         self._workers.kill()
+        self._resting = 0
 
     # -- in --
 
@@ -265,7 +272,7 @@ class Sender:
             return None
         get = callback.method.upper() == "GET"
         return Delivery(
-            id=f"evt_{uuid.uuid4().hex}",
+            id=f"{self._name}{next(self._numbers):016x}",
             call_id=told["params"]["call_id"],
             event_type=told["event_type"],
             method="GET" if get else "POST",
@@ -317,7 +324,12 @@ class Sender:
     def _ready(self, lane: _Lane) -> None:
         """Queue ``lane`` at its host, and see to it that a worker comes by."""
         lane.host.ready.append(lane)
-        if self._offer(lane.host) and len(self._workers) < self._settings.concurrency:
+        if not self._offer(lane.host):
+            return
+        if self._resting:
+            self._resting -= 1
+            self._bell.release()
+        elif len(self._workers) < self._settings.concurrency:
             self._workers.spawn(self._work)
 
     def _offer(self, host: _Host) -> bool:
@@ -341,16 +353,19 @@ class Sender:
         return lane
 
     def _work(self) -> None:
-        while (lane := self._next()) is not None:
-            try:
-                verdict = self._attempt(lane)
-            finally:
-                lane.host.active -= 1
-            if verdict.outcome is None:
-                self._later(lane, verdict.after)
-            else:
-                self._settle(lane, verdict)
-            self._offer(lane.host)
+        while True:
+            while (lane := self._next()) is not None:
+                try:
+                    verdict = self._attempt(lane)
+                finally:
+                    lane.host.active -= 1
+                if verdict.outcome is None:
+                    self._later(lane, verdict.after)
+                else:
+                    self._settle(lane, verdict)
+                self._offer(lane.host)
+            self._resting += 1
+            self._bell.acquire()
 
     def _later(self, lane: _Lane, seconds: float) -> None:
         timer = gevent.spawn_later(seconds, self._ready, lane)
@@ -370,7 +385,7 @@ class Sender:
             return _Verdict("failed", "timeout")
         lane.attempts += 1
         url = with_query(delivery.url, delivery.query) if delivery.query else delivery.url
-        answer: dict[str, str] = {}
+        answers: list[Mapping[str, str]] = []
         try:
             status = self._client.send(
                 delivery.method,
@@ -378,19 +393,20 @@ class Sender:
                 self._headers(delivery, url),
                 delivery.body or None,
                 Timeouts(min(allowed.connect, left), min(allowed.read, left), left),
-                received=lambda headers: answer.update(wait=headers.get("Retry-After") or ""),
+                received=answers.append,
             )
         except FetchError as error:
             return self._judge(lane, error.reason, error.status)
         except Exception:
             log.exception("webhook_attempt_broke", event_id=delivery.id, call_id=delivery.call_id)
             return self._judge(lane, "error", None)
-        return self._judge(lane, "status", status, retry_after(answer.get("wait")))
+        if 200 <= status < 300:
+            return _Verdict("delivered", "status", status)
+        asked = answers[0].get("Retry-After") if answers else None
+        return self._judge(lane, "status", status, retry_after(asked))
 
     def _judge(self, lane: _Lane, reason: str, status: int | None, asked: float = 0.0) -> _Verdict:
-        """Tell what an attempt came to: arrived, not wanted, hopeless, or worth another in the time that is left."""
-        if status is not None and 200 <= status < 300:
-            return _Verdict("delivered", reason, status)
+        """Tell what a failed attempt came to: not wanted, hopeless, or worth another in the time that is left."""
         if status == 410:
             return _Verdict("gone", reason, status)
         if reason in FINAL_REASONS:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 HERE = "tests.benchmarks"
 WARM_UP = 40
-CALLS = 600
-RATE = 40.0
+CALLS = 1000
+RATE = 100.0
 REACTION_CALLS = 600
 REACTION_RATE = 100.0
 IDLE_CALLS = 2000

@@ -71,10 +71,8 @@ def source(path):
     times = shared(path, len(urls) * frames)
     sockets = [module(url) for url in urls]
     message = frame(setup["frame_ms"] * 32, 1)
-    if setup["lockstep"]:
-        phases = [0.0] * len(urls)
-    else:
-        phases = sorted(random.Random(7).uniform(0, period) for _ in urls)
+    chance = random.Random(7)
+    phases = sorted(0.0 if setup["lockstep"] else chance.uniform(0, period) for _ in urls)
     say(connected=len(sockets))
     order()
     spent = time.process_time()

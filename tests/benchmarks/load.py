@@ -21,6 +21,8 @@ from fsctl.simulator import Caller, Switch  # noqa: E402
 from fsctl.simulator.connectors import Scripted  # noqa: E402
 
 LONGEST_CALL = 60.0
+# What the extension we ship sets before it hands the call over.
+DIALPLAN = {"socket_resume": "true", "playback_terminators": "none", "send_silence_when_idle": "-1"}
 
 
 def reactions(call):
@@ -52,7 +54,7 @@ def main():
     for index in range(number):
         due = started + index / rate
         gevent.sleep(max(due - time.monotonic(), 0))
-        calls.append(switch.call(destination="1000", caller="+15550100", behaviour=Caller()))
+        calls.append(switch.call(destination="1000", caller="+15550100", variables=DIALPLAN, behaviour=Caller()))
     if mode == "hold":
         gevent.sleep(2.0)
         print(json.dumps({"up": sum(not call.hangup_cause for call in calls)}), flush=True)

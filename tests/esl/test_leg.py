@@ -22,7 +22,9 @@ def peer():
 @pytest.fixture
 def leg(peer):
     gone = []
-    leg = EslLeg(peer.ours, clock=Clock(), timeout=2.0, linger=10, on_gone=gone.append, variables={"a": "b"}, traffic=Traffic())
+    leg = EslLeg(
+        peer.ours, clock=Clock(), timeout=2.0, linger=10, on_gone=gone.append, variables={"a": "b"}, traffic=Traffic()
+    )
     leg.heard_gone = gone
     yield leg
     leg.close()
@@ -50,12 +52,24 @@ class TestOpen:
         """The other way round FreeSWITCH would flood us with every call's events."""
         opening = meanwhile(leg.open, 2.0)
         peer.expect("connect", offer())
-        lines = [peer.command()[0] for _ in range(5)]
-        peer.send(OK * 4, api("+OK"))
+        lines = [peer.command()[0] for _ in range(4)]
+        peer.send(OK * 3, api("+OK"))
         opening.get(timeout=5)
 
-        assert ["linger", "filter", "filter", "events", "api"] == [line.split(" ")[0] for line in lines]
+        assert ["linger", "filter", "events", "api"] == [line.split(" ")[0] for line in lines]
         assert not any("myevents" in line for line in lines)
+
+    def test_what_the_dialplan_set_is_not_set_again(self, peer, leg):
+        leg._variables = {"playback_terminators": "none", "send_silence_when_idle": "-1"}
+        opening = meanwhile(leg.open, 2.0)
+        peer.expect("connect", offer(variable_playback_terminators="none"))
+        peer.expect("linger", OK)
+        peer.expect("filter", OK)
+        peer.expect("events", OK)
+        head, _ = peer.expect("api uuid_setvar_multi", api("+OK"))
+        opening.get(timeout=5)
+
+        assert head.endswith(" send_silence_when_idle=-1")
 
     def test_an_answered_call_is_known_to_be(self, peer, leg):
         far = meanwhile(lambda: peer.handshake(Answer_State="answered"))
@@ -120,9 +134,8 @@ class TestExecute:
         assert identity == running.get(timeout=5).operation
 
     def test_an_argument_cannot_run_functions(self, peer, opened):
-        running = meanwhile(opened.begin, commands.speak("flite", "slt", "${system id}"))
+        meanwhile(opened.execute, commands.speak("flite", "slt", "${system id}"), 5.0)
         _, body = peer.expect("sendmsg", OK)
-        running.get(timeout=5)
 
         assert "flite|slt|\\${system id}" == body
 
@@ -130,9 +143,8 @@ class TestExecute:
         far = meanwhile(lambda: peer.handshake(variable_app_disable_expand_variables="true"))
         leg.open(2.0)
         far.get(timeout=5)
-        running = meanwhile(leg.begin, commands.speak("flite", "slt", "${system id}"))
+        meanwhile(leg.execute, commands.speak("flite", "slt", "${system id}"), 5.0)
         _, body = peer.expect("sendmsg", OK)
-        running.get(timeout=5)
 
         assert "flite|slt|${system id}" == body
 
@@ -152,7 +164,15 @@ class TestExecute:
 
     def test_a_reply_that_never_comes_closes_the_connection(self, peer):
         """The order of replies would be unknown from then on."""
-        leg = EslLeg(peer.ours, clock=Clock(), timeout=0.05, linger=10, on_gone=lambda _: None, variables={"a": "b"}, traffic=Traffic())
+        leg = EslLeg(
+            peer.ours,
+            clock=Clock(),
+            timeout=0.05,
+            linger=10,
+            on_gone=lambda _: None,
+            variables={"a": "b"},
+            traffic=Traffic(),
+        )
         far = meanwhile(peer.handshake)
         leg.open(2.0)
         far.get(timeout=5)
@@ -161,6 +181,46 @@ class TestExecute:
             leg.ask(Api("status"))
         peer.command()
         assert peer.at_end()
+
+    def test_acceptance_is_told_before_the_end(self, peer, opened):
+        told = []
+        running = meanwhile(opened.execute, Application("playback", "/a.wav"), 5.0, lambda: told.append(1))
+        identity = peer.operation("playback")
+        asking = meanwhile(opened.ask, Api("status"))
+        peer.expect("api status", api("up"))
+        asking.get(timeout=5)
+        assert [1] == told
+        assert not running.ready()
+        peer.send(event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=identity))
+
+        running.get(timeout=5)
+
+    def test_a_refusal_is_no_acceptance(self, peer, opened):
+        told = []
+        running = meanwhile(opened.execute, Application("playback", "/a.wav"), 5.0, lambda: told.append(1))
+        peer.expect("sendmsg", b"Content-Type: command/reply\nReply-Text: -ERR no\n\n")
+
+        with pytest.raises(CommandFailed):
+            running.get(timeout=5)
+        assert [] == told
+
+    def test_answering_makes_it_answered(self, peer, opened):
+        running = meanwhile(opened.answer)
+        identity = peer.operation("answer")
+        peer.send(event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=identity, Answer_State="answered"))
+        running.get(timeout=5)
+
+        assert opened.answered
+
+    def test_a_second_hangup_is_not_sent(self, peer, opened):
+        hanging = meanwhile(opened.hang_up, "NORMAL_CLEARING")
+        peer.expect("api uuid_kill", api("+OK"))
+        hanging.get(timeout=5)
+        opened.hang_up("NORMAL_CLEARING")
+        asking = meanwhile(opened.ask, Api("status"))
+        peer.expect("api status", api("up"))
+
+        asking.get(timeout=5)
 
 
 class TestApi:
@@ -180,6 +240,7 @@ class TestApi:
 
     def test_a_job_waits_for_its_own_event(self, peer, opened):
         working = meanwhile(opened.job, Api("uuid_audio_stream", "stop"), 5.0)
+        peer.expect("filter Job-Owner-UUID", OK)
         head, _ = peer.expect(
             "bgapi uuid_audio_stream stop", b"Content-Type: command/reply\nReply-Text: +OK Job-UUID: x\n\n"
         )
@@ -192,6 +253,7 @@ class TestApi:
 
     def test_a_job_that_fails(self, peer, opened):
         working = meanwhile(opened.job, Api("x"), 5.0)
+        peer.expect("filter Job-Owner-UUID", OK)
         head, _ = peer.expect("bgapi x", OK)
         peer.send(event("BACKGROUND_JOB", Job_UUID=head.split("Job-UUID: ")[1], body="-ERR Operation Failed\n"))
 
@@ -278,6 +340,7 @@ class TestGone:
     def test_a_hangup_ends_every_wait(self, peer, opened):
         waiting = self.waiters(opened)
         peer.operation("playback")
+        peer.expect("filter Job-Owner-UUID", OK)
         peer.expect("bgapi x", OK)
         peer.send(event("CHANNEL_HANGUP", Hangup_Cause="USER_BUSY"))
 
@@ -299,6 +362,7 @@ class TestGone:
     def test_the_end_of_the_socket_ends_every_wait(self, peer, opened, last):
         waiting = self.waiters(opened)
         peer.operation("playback")
+        peer.expect("filter Job-Owner-UUID", OK)
         peer.expect("bgapi x", OK)
         peer.send(last)
         peer.close()

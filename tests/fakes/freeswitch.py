@@ -96,7 +96,6 @@ class Peer:
         self.expect("connect", offer(**changes))
         self.expect("linger", OK)
         self.expect("filter Unique-ID", OK)
-        self.expect("filter Job-Owner-UUID", OK)
         self.expect("events json", OK)
         self.expect("api uuid_setvar_multi", api("+OK"))
 

@@ -33,8 +33,6 @@ class FakeLeg:
 
     def happen(self, fact):
         """FreeSWITCH says this, now."""
-        if isinstance(fact, facts.Answered):
-            self.answered = True
         for listener in list(self._listeners.get(type(fact), ())):
             listener(fact)
         if isinstance(fact, facts.HungUp | facts.Ended):
@@ -55,8 +53,7 @@ class FakeLeg:
 
     def answer(self):
         self.execute(Application("answer"), 60.0)
-        if not self.gone:
-            self.happen(facts.Answered())
+        self.answered = True
 
     def pre_answer(self):
         self.execute(Application("pre_answer"), 60.0)
@@ -69,10 +66,7 @@ class FakeLeg:
     def drop(self, cause):
         self.hang_up(cause)
 
-    def execute(self, application, seconds):
-        return self.finish(self.begin(application), seconds)
-
-    def begin(self, application):
+    def execute(self, application, seconds, accepted=None):
         self._check()
         self.sent.append(application)
         response, reply, lasts, then = self._answers.get(application.name, ("FILE PLAYED", "+OK", 0.0, None))
@@ -80,14 +74,11 @@ class FakeLeg:
             raise CommandFailed(application.name, reply)
         if then is not None:
             then(application.argument)
-        return application, response, self.clock.now() + lasts
-
-    def finish(self, operation, seconds):
-        application, response, end = operation
-        wanted = max(end - self.clock.now(), 0.0)
-        self.clock.run(lambda: self.gone, min(wanted, seconds))
+        if accepted is not None:
+            accepted()
+        self.clock.run(lambda: self.gone, min(lasts, seconds))
         self._check()
-        if wanted > seconds:
+        if lasts > seconds:
             raise CommandFailed(application.name, f"did not end within {seconds:g} s")
         return facts.Completed("op", response)
 
