@@ -84,7 +84,7 @@ class Server:
             settings=config.webhooks,
             signing_key=config.project.signing_key,
             clock=clock,
-            on_outcome=lambda *outcome: self.metrics.observe_webhook(*outcome),
+            on_outcome=lambda *outcome: self.metrics.observe_webhook(*outcome),  # noqa: PLW0108 - made below
         )
         traffic = Traffic()
         self.metrics = Metrics(CollectorRegistry(), live=self._live, methods=METHODS.names, traffic=traffic)

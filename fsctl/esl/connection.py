@@ -91,9 +91,10 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         """
         waiter = Waiter(self._hub)
         self._send(command if isinstance(command, bytes) else encode(command), (waiter,))
+        answer: Message
         if timeout is None:
-            answer: Message = waiter.get()
-            return answer
+            answer = waiter.get()
+            return answer  # noqa: RET504 - typed on the way
         with gevent.Timeout(timeout, False):
             answer = waiter.get()
             return answer

@@ -86,14 +86,12 @@ class Listener:
         for option in _SOCKET_OPTIONS:
             sock.setsockopt(*option)
         reason = "draining" if self._draining else "capacity" if self._calls.full() else ""
-        pool, work = (self._refusals, lambda: self._refuse(sock, reason)) if reason else (self._calls, None)
-        if reason and pool.full():
+        if not reason:
+            self._calls.add(gevent.getcurrent())
+            self._take(sock)
+        elif self._refusals.full():
             log.error("refusals_overflow", at_once=_REFUSALS_AT_ONCE)
             sock.close()
-            return
-        current = gevent.getcurrent()
-        pool.add(current)
-        if work is not None:
-            work()
         else:
-            self._take(sock)
+            self._refusals.add(gevent.getcurrent())
+            self._refuse(sock, reason)

@@ -2,7 +2,7 @@
 
 Correctness over recovery: an unknown or missing content type, an impossible length or an oversized header block
 raises ProtocolError, which ends the connection. Outward, whatever happens above, nothing with a newline in a line or
-header leaves, nor the two words that make FreeSWITCH unload its own event socket. Reference: freeswitch, 1.4, 1.5, 1.13.
+header leaves, nor the words that make FreeSWITCH unload its own event socket. Reference: freeswitch, 1.4, 1.5, 1.13.
 """
 
 from __future__ import annotations

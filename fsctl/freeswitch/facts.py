@@ -85,7 +85,7 @@ class Digit:
 
 @dataclass(frozen=True, slots=True)
 class RecordStopped:
-    """The recording to ``path`` is complete; ``cause`` as FreeSWITCH names it, ``milliseconds`` of audio (0: unknown)."""
+    """The recording to ``path`` is complete; ``cause`` is FreeSWITCH's, ``milliseconds`` its length (0: unknown)."""
 
     path: str
     cause: str

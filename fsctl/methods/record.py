@@ -1,4 +1,6 @@
-"""record: what the party says (or hears) into a file, while the script waits. Reference: swml-calling 3.5, webhooks 3.5.
+"""record: what the party says (or hears) into a file, while the script waits.
+
+Reference: swml-calling 3.5, webhooks 3.5.
 
 Also the common part of ``record_call``: FreeSWITCH's session recording, which sees silence itself and stops beside
 whatever else runs. Its own length limit counts in whole epoch seconds and may come a second early, so the exact limit
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from fsctl.call.control import Control
     from fsctl.media.recordings import Recording
 
-__all__ = ["Capture", "begin", "beep", "record"]
+__all__ = ["Capture", "beep", "begin", "record"]
 
 log = structlog.get_logger(__name__)
 

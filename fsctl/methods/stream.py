@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping  # noqa: TC003 - read at run time by the parameter record
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ _STOP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """``custom_parameters`` reach the endpoint in the first message; ``authorization_bearer_token`` in the handshake."""
+    """``custom_parameters`` go into the first message, ``authorization_bearer_token`` into the handshake."""
 
     url: str = parameter(Text(min_length=1))
     control_id: str | None = parameter(Text(min_length=1, max_length=255), default=None)

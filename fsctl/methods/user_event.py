@@ -7,7 +7,7 @@ The vendor pushes it to its browser clients. Here it goes to ``webhooks.user_eve
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping  # noqa: TC003 - read at run time by the parameter record
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 

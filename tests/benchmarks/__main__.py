@@ -50,7 +50,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=preexec,
+            preexec_fn=preexec,  # noqa: PLW1509 - there are no threads here
         )
 
     def line(self):
@@ -112,9 +112,8 @@ def free_port():
 
 
 def load(port, calls, rate, mode="run"):
-    """Let the simulated FreeSWITCH call; what it saw."""
-    process = Process(f"{HERE}.load", port, calls, rate, mode, core=1)
-    return process
+    """Let the simulated FreeSWITCH call; the process that does."""
+    return Process(f"{HERE}.load", port, calls, rate, mode, core=1)
 
 
 def run(port, calls, rate):

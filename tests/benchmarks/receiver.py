@@ -25,10 +25,8 @@ class Receiver:
                     return
                 buffer += data
             head, _, buffer = buffer.partition(b"\r\n\r\n")
-            length = next(
-                (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")),
-                0,
-            )
+            lines = head.lower().split(b"\r\n")
+            length = next((int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length")), 0)
             while len(buffer) < length:
                 buffer += sock.recv(65536)
             buffer = buffer[length:]

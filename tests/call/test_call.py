@@ -20,17 +20,17 @@ def test_states_are_told_once_and_with_their_times(tmp_path):
     call.to("ended", end_reason="hangup", end_source="none", cause="NORMAL_CLEARING")
     call.to("ended")
 
-    assert ["created", "answered", "ended"] == call_states(call)
+    assert call_states(call) == ["created", "answered", "ended"]
     last = call.told[-1]
-    assert (2.0, 5.0) == (last.answer_time - last.start_time, last.end_time - last.start_time)
-    assert ("hangup", "NORMAL_CLEARING") == (last.end_reason, last.cause)
+    assert (last.answer_time - last.start_time, last.end_time - last.start_time) == (2.0, 5.0)
+    assert (last.end_reason, last.cause) == ("hangup", "NORMAL_CLEARING")
 
 
 def test_ringing_after_the_answer_is_no_step_back(tmp_path):
     call = make_call(tmp_path)
     call.to("ringing")
 
-    assert ["created", "answered"] == call_states(call)
+    assert call_states(call) == ["created", "answered"]
 
 
 def test_nothing_follows_the_end(tmp_path):
@@ -45,7 +45,7 @@ class TestScope:
     def test_common_fields(self, tmp_path):
         scope = make_call(tmp_path, answered=False).scope()
 
-        assert {
+        assert scope == {
             "call_id": CALL_ID,
             "node_id": "fs1",
             "segment_id": CALL_ID,
@@ -57,20 +57,20 @@ class TestScope:
             "headers": [],
             "project_id": "00000000-0000-4000-8000-000000000001",
             "space_id": "00000000-0000-4000-8000-000000000002",
-        } == scope
+        }
 
     def test_it_follows_the_state(self, tmp_path):
         call = make_call(tmp_path, answered=False)
-        assert "created" == call.scope()["call_state"]
+        assert call.scope()["call_state"] == "created"
         call.to("answered")
 
-        assert "answered" == call.scope()["call_state"]
+        assert call.scope()["call_state"] == "answered"
 
     def test_numbers_only_for_phones(self, tmp_path):
         assert "from_number" not in make_call(tmp_path).scope()
         scope = make_call(tmp_path, type="phone", from_number="+15550100", to_number="+15550199").scope()
 
-        assert ("+15550100", "+15550199") == (scope["from_number"], scope["to_number"])
+        assert (scope["from_number"], scope["to_number"]) == ("+15550100", "+15550199")
 
     def test_sip_data_only_for_sip(self, tmp_path):
         data = {"sip_req_user": "1000"}
@@ -80,7 +80,7 @@ class TestScope:
 
     def test_a_tag_only_when_set(self, tmp_path):
         assert "tag" not in make_call(tmp_path).scope()
-        assert "t" == make_call(tmp_path, tag="t").scope()["tag"]
+        assert make_call(tmp_path, tag="t").scope()["tag"] == "t"
 
 
 def test_the_limit_is_taken_back_with_the_call(tmp_path):
@@ -97,7 +97,7 @@ def test_a_warning_says_where(tmp_path):
     call.warn("relay_script_internal_error", "something", fatal=True)
 
     (warning,) = [event for event in call.told if isinstance(event, ScriptWarning)]
-    assert ("relay_script_internal_error", "something", True) == (warning.code, warning.message, warning.fatal)
+    assert (warning.code, warning.message, warning.fatal) == ("relay_script_internal_error", "something", True)
 
 
 class TestCalls:
@@ -106,17 +106,17 @@ class TestCalls:
         calls.add(call)
 
         assert call is calls.get(CALL_ID)
-        assert {"calls": 1} == calls.counts()
+        assert calls.counts() == {"calls": 1}
         calls.remove(call)
         assert calls.get(CALL_ID) is None
-        assert 0 == len(calls)
+        assert len(calls) == 0
 
     def test_controls_are_counted(self, tmp_path):
         calls, call = Calls(), make_call(tmp_path)
         calls.add(call)
         call.control("record", method="record").to("recording")
 
-        assert {"calls": 1, "record": 1} == calls.counts()
+        assert calls.counts() == {"calls": 1, "record": 1}
 
     def test_an_old_call_does_not_remove_its_successor(self, tmp_path):
         calls, old, new = Calls(), make_call(tmp_path), make_call(tmp_path)

@@ -29,7 +29,7 @@ def test_every_state_can_be_reached_and_left_or_is_an_end(kind):
 def test_a_call_ends_from_every_state():
     for state in CALL:
         if state not in ("", "ended"):
-            assert "ended" == advance(CALL, state, "ended")
+            assert advance(CALL, state, "ended") == "ended"
 
 
 def test_a_move_that_does_not_exist_raises_and_tells_nobody(call):
@@ -39,7 +39,7 @@ def test_a_move_that_does_not_exist_raises_and_tells_nobody(call):
 
     with pytest.raises(ValueError, match="no way from 'finished' to 'playing'"):
         control.to("playing")
-    assert ["playing", "finished"] == [event.state for event in changes(call, "play")]
+    assert [event.state for event in changes(call, "play")] == ["playing", "finished"]
 
 
 def test_an_event_is_complete(call):
@@ -49,7 +49,7 @@ def test_an_event_is_complete(call):
 
     (event,) = changes(call, "play")
     assert (call.info, "p-1", "play") == (event.call, event.control_id, event.method)
-    assert {"a": 1, "b": 2} == dict(event.detail)
+    assert dict(event.detail) == {"a": 1, "b": 2}
     assert Callback("https://hooks.example/p", "GET") == event.callback
 
 
@@ -74,7 +74,7 @@ def test_the_same_id_for_another_kind_is_another_control(call):
     call.control("play", "x", method="play")
     call.control("stream", "x", method="stream")
 
-    assert {"play": 1, "stream": 1} == call.controls.counts()
+    assert call.controls.counts() == {"play": 1, "stream": 1}
 
 
 def test_what_is_over_is_forgotten(call):
@@ -83,7 +83,7 @@ def test_what_is_over_is_forgotten(call):
     control.to("finished")
 
     assert call.controls.find("play", "x") is None
-    assert [] == call.controls.running()
+    assert call.controls.running() == []
 
 
 def test_cleaning_up_happens_once_at_the_end(call):
@@ -91,11 +91,11 @@ def test_cleaning_up_happens_once_at_the_end(call):
     control = call.control("play", method="play")
     control.on_over(lambda: done.append(1))
     control.to("playing")
-    assert [] == done
+    assert done == []
     control.to("finished")
     control.on_over(lambda: done.append(2))
 
-    assert [1, 2] == done
+    assert done == [1, 2]
 
 
 def test_waiting_for_the_end(call):

@@ -45,7 +45,7 @@ class TestOpen:
         found = leg.open(2.0)
 
         far.get(timeout=5)
-        assert (UUID, "alice", "1000") == (found.uuid, found.caller_number, found.destination_number)
+        assert (found.uuid, found.caller_number, found.destination_number) == (UUID, "alice", "1000")
         assert not leg.answered
 
     def test_filters_come_before_the_subscription(self, peer, leg):
@@ -56,7 +56,7 @@ class TestOpen:
         peer.send(OK * 3, api("+OK"))
         opening.get(timeout=5)
 
-        assert ["linger", "filter", "events", "api"] == [line.split(" ")[0] for line in lines]
+        assert [line.split(" ")[0] for line in lines] == ["linger", "filter", "events", "api"]
         assert not any("myevents" in line for line in lines)
 
     def test_what_the_dialplan_set_is_not_set_again(self, peer, leg):
@@ -112,8 +112,8 @@ class TestExecute:
             event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=first_id, Application_Response="FILE NOT FOUND"),
         )
 
-        assert "FILE PLAYED" == second.get(timeout=5).response
-        assert "FILE NOT FOUND" == first.get(timeout=5).response
+        assert second.get(timeout=5).response == "FILE PLAYED"
+        assert first.get(timeout=5).response == "FILE NOT FOUND"
 
     def test_an_event_before_the_reply(self, peer, opened):
         """FreeSWITCH may send the completion before it acknowledges the command."""
@@ -122,7 +122,7 @@ class TestExecute:
         identity = dict(line.split(": ", 1) for line in head.split("\n")[1:])["Event-UUID"]
         peer.send(event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=identity, Application_Response="_none_"), OK)
 
-        assert "_none_" == running.get(timeout=5).response
+        assert running.get(timeout=5).response == "_none_"
 
     def test_somebody_elses_completion_wakes_nobody(self, peer, opened):
         running = meanwhile(opened.execute, Application("answer"), 5.0)
@@ -137,7 +137,7 @@ class TestExecute:
         meanwhile(opened.execute, commands.speak("flite", "slt", "${system id}"), 5.0)
         _, body = peer.expect("sendmsg", OK)
 
-        assert "flite|slt|\\${system id}" == body
+        assert body == "flite|slt|\\${system id}"
 
     def test_where_nothing_expands_nothing_is_escaped(self, peer, leg):
         far = meanwhile(lambda: peer.handshake(variable_app_disable_expand_variables="true"))
@@ -146,7 +146,7 @@ class TestExecute:
         meanwhile(leg.execute, commands.speak("flite", "slt", "${system id}"), 5.0)
         _, body = peer.expect("sendmsg", OK)
 
-        assert "flite|slt|${system id}" == body
+        assert body == "flite|slt|${system id}"
 
     def test_a_refusal(self, peer, opened):
         running = meanwhile(opened.execute, Application("answer"), 5.0)
@@ -189,7 +189,7 @@ class TestExecute:
         asking = meanwhile(opened.ask, Api("status"))
         peer.expect("api status", api("up"))
         asking.get(timeout=5)
-        assert [1] == told
+        assert told == [1]
         assert not running.ready()
         peer.send(event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=identity))
 
@@ -202,7 +202,7 @@ class TestExecute:
 
         with pytest.raises(CommandFailed):
             running.get(timeout=5)
-        assert [] == told
+        assert told == []
 
     def test_answering_makes_it_answered(self, peer, opened):
         running = meanwhile(opened.answer)
@@ -228,7 +228,7 @@ class TestApi:
         asking = meanwhile(opened.ask, Api("uuid_getvar", f"{UUID} x"))
         peer.expect(f"api uuid_getvar {UUID} x", api("a\nb % \u00e9"))
 
-        assert "a\nb % \u00e9" == asking.get(timeout=5)
+        assert asking.get(timeout=5) == "a\nb % \u00e9"
 
     @pytest.mark.parametrize("text", ["-ERR no such thing\n", "-USAGE: uuid_x\n"])
     def test_refusal(self, peer, opened, text):
@@ -249,7 +249,7 @@ class TestApi:
             event("BACKGROUND_JOB", Job_UUID="other", body="-ERR"), event("BACKGROUND_JOB", Job_UUID=job, body="+OK\n")
         )
 
-        assert "+OK\n" == working.get(timeout=5)
+        assert working.get(timeout=5) == "+OK\n"
 
     def test_a_job_that_fails(self, peer, opened):
         working = meanwhile(opened.job, Api("x"), 5.0)
@@ -275,7 +275,7 @@ class TestApi:
         asking = meanwhile(opened.ask, Api("status"))
         peer.expect("api status", api("up"))
 
-        assert "up" == asking.get(timeout=5)
+        assert asking.get(timeout=5) == "up"
 
 
 class TestFacts:
@@ -319,7 +319,7 @@ class TestFacts:
         asking = meanwhile(opened.ask, Api("status"))
         peer.expect("api status", api("up"))
 
-        assert "up" == asking.get(timeout=5)
+        assert asking.get(timeout=5) == "up"
 
 
 class TestGone:
@@ -347,7 +347,7 @@ class TestGone:
         for one in waiting:
             with pytest.raises(LegGone, match="USER_BUSY"):
                 one.get(timeout=5)
-        assert ["USER_BUSY"] == opened.heard_gone
+        assert opened.heard_gone == ["USER_BUSY"]
 
     @pytest.mark.parametrize(
         "last",
@@ -370,7 +370,7 @@ class TestGone:
         for one in waiting:
             with pytest.raises(LegGone):
                 one.get(timeout=5)
-        assert 1 == len(opened.heard_gone)
+        assert len(opened.heard_gone) == 1
         assert opened.wait_ended(5)
 
     def test_the_end_before_a_reply(self, peer, opened):
@@ -408,7 +408,7 @@ class TestGone:
 
         assert opened.wait_ended(5)
         assert [facts.RecordStopped("/a.wav", "", 0)] == heard
-        assert 1 == len(opened.heard_gone)
+        assert len(opened.heard_gone) == 1
 
     def test_leaving_frees_freeswitchs_thread(self, peer, opened):
         opened.close()

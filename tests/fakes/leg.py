@@ -4,7 +4,7 @@ Keeps the contract of ``fsctl.call.leg.Leg``; ``tests/esl/test_leg.py`` holds bo
 """
 
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fsctl.errors import CommandFailed, LegGone
 from fsctl.freeswitch import facts
@@ -98,10 +98,8 @@ class FakeLeg:
     def tell(self, *apis):
         for api in apis:
             if not self.gone:
-                try:
+                with suppress(CommandFailed):
                     self.ask(api)
-                except CommandFailed:
-                    pass
 
     def fire(self, command):
         self.sent.append(command)

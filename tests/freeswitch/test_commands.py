@@ -111,6 +111,6 @@ def test_streams_refuse_what_the_module_cannot_take(url, metadata):
 def test_an_event_carries_its_body():
     command = commands.send_event("fsctl::user_event", {"Call-ID": U}, '{"a":1}')
 
-    assert "sendevent CUSTOM" == command.line
+    assert command.line == "sendevent CUSTOM"
     assert ("Event-Subclass", "fsctl::user_event") in command.headers
-    assert '{"a":1}' == command.body
+    assert command.body == '{"a":1}'

@@ -78,11 +78,11 @@ def test_an_application_sees_any_text_as_typed(text):
 
 
 def test_text_that_is_not_processed_is_not_escaped():
-    assert "$5 for C:\\x" == application_argument("$5 for C:\\x")
+    assert application_argument("$5 for C:\\x") == "$5 for C:\\x"
 
 
 def test_nothing_is_escaped_where_nothing_expands():
-    assert "${uuid}" == application_argument("${uuid}", expands=False)
+    assert application_argument("${uuid}", expands=False) == "${uuid}"
 
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text])
@@ -109,4 +109,4 @@ def test_a_list_value_holds_nothing_that_splits(text):
 
 
 def test_generated_values_pass():
-    assert "/var/lib/fsctl/a-1.wav" == list_value("/var/lib/fsctl/a-1.wav")
+    assert list_value("/var/lib/fsctl/a-1.wav") == "/var/lib/fsctl/a-1.wav"

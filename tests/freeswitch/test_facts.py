@@ -25,9 +25,7 @@ def event(name, **headers):
         (
             event(
                 "CHANNEL_HANGUP_COMPLETE",
-                **{
-                    "Hangup_Cause": "NORMAL_CLEARING",
-                },
+                Hangup_Cause="NORMAL_CLEARING",
             )[:-1]
             + b',"variable_sip_hangup_disposition":"recv_bye","variable_rtp_audio_in_mos":"4.50"}',
             facts.Ended("NORMAL_CLEARING", "recv_bye", 4.5),
@@ -49,7 +47,7 @@ def event(name, **headers):
         ),
         (event("RECORD_STOP", Record_File_Path="/r/a.wav"), facts.RecordStopped("/r/a.wav", "", 0)),
         (
-            event("BACKGROUND_JOB", Job_UUID="j-1", **{"_body": "+OK\n"}).replace(b'"-body"', b'"_body"'),
+            event("BACKGROUND_JOB", Job_UUID="j-1", _body="+OK\n").replace(b'"-body"', b'"_body"'),
             facts.JobDone("j-1", "+OK\n"),
         ),
         (event("CUSTOM", Event_Subclass="mod_audio_stream::connect"), facts.StreamConnected()),
@@ -130,7 +128,10 @@ def test_recorded_events_are_read_as_a_json_parser_reads_them():
             for key in ("Event-Name", "Application-UUID", "Unique-ID", "variable_evil", "variable_switch_r_sdp"):
                 assert parsed.get(key, "") == facts.value_of(message.body, f'"{key}":"'.encode())
             if isinstance(fact, facts.Completed):
-                assert (parsed["Application-UUID"], parsed["Answer-State"] == "answered") == (fact.operation, fact.answered)
+                assert (parsed["Application-UUID"], parsed["Answer-State"] == "answered") == (
+                    fact.operation,
+                    fact.answered,
+                )
             if isinstance(fact, facts.Ended):
                 assert facts.Ended("NORMAL_CLEARING", "send_bye", 4.5) == fact
             if isinstance(fact, facts.JobDone):
@@ -145,39 +146,42 @@ def test_a_recorded_offer_is_read(name):
 
     offer = facts.offered(message.head)
 
-    assert ("inbound", "ringing") == (offer.direction, offer.answer_state)
-    assert "+15551230001" == offer.caller_number
-    assert "+15551230001@127.0.0.1" == offer.from_uri
+    assert (offer.direction, offer.answer_state) == ("inbound", "ringing")
+    assert offer.caller_number == "+15551230001"
+    assert offer.from_uri == "+15551230001@127.0.0.1"
     assert offer.expands
     assert offer.full_control
-    assert 36 == len(offer.uuid)
-    assert "127.0.0.1" == offer.sip_data["sip_req_host"]
+    assert len(offer.uuid) == 36
+    assert offer.sip_data["sip_req_host"] == "127.0.0.1"
 
 
-OFFER = "Event-Name: CHANNEL_DATA\nUnique-ID: u-1\nCall-Direction: inbound\n{}Content-Type: command/reply\nReply-Text: %2BOK%0A"
+OFFER = (
+    "Event-Name: CHANNEL_DATA\nUnique-ID: u-1\nCall-Direction: inbound\n"
+    "{}Content-Type: command/reply\nReply-Text: %2BOK%0A"
+)
 
 
 def test_an_encoded_newline_in_an_offer_forges_nothing():
     offer = facts.offered(OFFER.format("variable_x: a%0AUnique-ID: evil%0ACall-Direction: outbound\n").encode())
 
-    assert ("u-1", "inbound") == (offer.uuid, offer.direction)
+    assert (offer.uuid, offer.direction) == ("u-1", "inbound")
 
 
 def test_line_separators_of_unicode_split_nothing():
     offer = facts.offered(OFFER.format("variable_x: a\u2028Unique-ID: evil\x0bUnique-ID: evil\n").encode())
 
-    assert "u-1" == offer.uuid
+    assert offer.uuid == "u-1"
 
 
 def test_a_doubled_header_keeps_the_first():
-    assert "u-1" == facts.offered(OFFER.format("Unique-ID: u-2\n").encode()).uuid
+    assert facts.offered(OFFER.format("Unique-ID: u-2\n").encode()).uuid == "u-1"
 
 
 def test_custom_sip_headers_are_the_callers():
     offer = facts.offered(OFFER.format("variable_sip_h_X-Tenant: 42%25%20x\nvariable_swml_url: a.yaml\n").encode())
 
-    assert ({"name": "X-Tenant", "value": "42% x"},) == offer.headers
-    assert "a.yaml" == offer.swml_url
+    assert offer.headers == ({"name": "X-Tenant", "value": "42% x"},)
+    assert offer.swml_url == "a.yaml"
 
 
 def test_the_escape_state_of_the_channel_is_read():

@@ -18,8 +18,8 @@ def test_it_answers(call):
     run(call, answer)
 
     assert [Application("answer")] == call.leg.applications()
-    assert "answered" == call.state
-    assert "success" == call.vars["answer_result"]
+    assert call.state == "answered"
+    assert call.vars["answer_result"] == "success"
 
 
 def test_an_answered_call_is_not_answered_again(tmp_path):
@@ -27,8 +27,8 @@ def test_an_answered_call_is_not_answered_again(tmp_path):
 
     run(call, answer)
 
-    assert [] == call.leg.sent
-    assert "success" == call.vars["answer_result"]
+    assert call.leg.sent == []
+    assert call.vars["answer_result"] == "success"
 
 
 class TestMaxDuration:
@@ -38,7 +38,7 @@ class TestMaxDuration:
         assert not call.leg.gone
         call.clock.sleep(0.2)
 
-        assert "ALLOTTED_TIMEOUT" == call.leg.cause
+        assert call.leg.cause == "ALLOTTED_TIMEOUT"
 
     def test_by_default_after_four_hours(self, call):
         run(call, answer)
@@ -46,7 +46,7 @@ class TestMaxDuration:
         assert not call.leg.gone
         call.clock.sleep(2)
 
-        assert "ALLOTTED_TIMEOUT" == call.leg.cause
+        assert call.leg.cause == "ALLOTTED_TIMEOUT"
 
     def test_a_second_answer_sets_it_anew(self, call):
         run(call, answer, max_duration=10)
@@ -76,14 +76,14 @@ class TestCodecs:
     def test_none_leaves_freeswitchs_own(self, call):
         run(call, answer)
 
-        assert [] == call.leg.apis()
+        assert call.leg.apis() == []
 
     def test_an_unknown_codec_is_an_error(self, call):
         run(call, answer, codecs="PCMU,SPEEX")
 
-        assert "failed" == call.vars["answer_result"]
+        assert call.vars["answer_result"] == "failed"
         assert "unknown codec 'SPEEX'" in str(call.failure)
-        assert [] == call.leg.applications()
+        assert call.leg.applications() == []
 
     def test_a_codec_not_for_phones_is_an_error(self, tmp_path):
         call = make_call(tmp_path, answered=False, type="phone")
@@ -95,8 +95,8 @@ class TestCodecs:
 def test_username_and_password_say_that_they_do_nothing(call):
     run(call, answer, username="u", password="p")
 
-    assert ["answer: username and password do nothing here"] == warnings(call)
-    assert "success" == call.vars["answer_result"]
+    assert warnings(call) == ["answer: username and password do nothing here"]
+    assert call.vars["answer_result"] == "success"
 
 
 def test_a_refusal_is_a_failed_result(call):
@@ -104,4 +104,4 @@ def test_a_refusal_is_a_failed_result(call):
 
     run(call, answer)
 
-    assert "failed" == call.vars["answer_result"]
+    assert call.vars["answer_result"] == "failed"

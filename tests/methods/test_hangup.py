@@ -23,7 +23,7 @@ def test_the_reason_is_a_hangup_cause(tmp_path, params, cause):
 
     assert Stop() == attempt(call, hangup, **params)
     assert cause == call.leg.cause
-    assert "ending" == call.state
+    assert call.state == "ending"
 
 
 @pytest.mark.parametrize("reason", ["cancel", "noAnswer", "error", "", 7])
@@ -33,4 +33,4 @@ def test_other_reasons_are_refused(reason):
 
 
 def test_the_null_spelling():
-    assert {} == hangup.normalised(None)
+    assert hangup.normalised(None) == {}

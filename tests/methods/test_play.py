@@ -19,7 +19,7 @@ class TestSounds:
     def test_an_audio_url_is_played_from_its_local_copy(self, call):
         run(call, play, url="https://a.example/x.mp3")
 
-        assert [("https://a.example/x.mp3", 0.0)] == call.services.files.asked
+        assert call.services.files.asked == [("https://a.example/x.mp3", 0.0)]
         assert [Application("playback", "/cache/sound.wav")] == call.leg.applications()
 
     def test_speech_is_spoken(self, call):
@@ -64,8 +64,10 @@ class TestUrls:
     def test_they_are_played_in_order(self, call):
         run(call, play, urls=["silence:1", "say:hi", "silence:2"])
 
-        assert ["silence_stream://1000", "flite|slt|hi", "silence_stream://2000"] == [
-            application.argument for application in call.leg.applications()
+        assert [application.argument for application in call.leg.applications()] == [
+            "silence_stream://1000",
+            "flite|slt|hi",
+            "silence_stream://2000",
         ]
 
     @pytest.mark.parametrize(
@@ -88,16 +90,16 @@ class TestUrls:
 
         run(call, play, urls=["https://a.example/gone.wav", "say:hi"])
 
-        assert ["speak"] == [application.name for application in call.leg.applications()]
-        assert ["play: https://a.example/gone.wav: HTTP 404"] == warnings(call)
-        assert ["playing", "finished"] == states(call, "play")
+        assert [application.name for application in call.leg.applications()] == ["speak"]
+        assert warnings(call) == ["play: https://a.example/gone.wav: HTTP 404"]
+        assert states(call, "play") == ["playing", "finished"]
 
     def test_speech_without_words_is_skipped(self, call):
         """An unset variable leaves ``say:``; that is a warning and not the end."""
         run(call, play, urls=["say:", "silence:1"])
 
-        assert 1 == len(warnings(call))
-        assert ["playing", "finished"] == states(call, "play")
+        assert len(warnings(call)) == 1
+        assert states(call, "play") == ["playing", "finished"]
 
 
 class TestAutoAnswer:
@@ -106,28 +108,28 @@ class TestAutoAnswer:
 
         run(call, play, url="silence:1")
 
-        assert ["answer", "playback"] == [application.name for application in call.leg.applications()]
-        assert "answered" == call.state
+        assert [application.name for application in call.leg.applications()] == ["answer", "playback"]
+        assert call.state == "answered"
 
     def test_false_plays_as_early_media(self, tmp_path):
         call = make_call(tmp_path, answered=False)
 
         run(call, play, url="silence:1", auto_answer=False)
 
-        assert ["pre_answer", "playback"] == [application.name for application in call.leg.applications()]
-        assert "ringing" == call.state
+        assert [application.name for application in call.leg.applications()] == ["pre_answer", "playback"]
+        assert call.state == "ringing"
 
     def test_an_answered_call_is_left_alone(self, call):
         run(call, play, url="silence:1", auto_answer=False)
 
-        assert ["playback"] == [application.name for application in call.leg.applications()]
+        assert [application.name for application in call.leg.applications()] == ["playback"]
 
 
 class TestVolume:
     def test_audio_is_made_that_loud(self, call):
         run(call, play, url="https://a.example/x.wav", volume=-6.5)
 
-        assert [("https://a.example/x.wav", -6.5)] == call.services.files.asked
+        assert call.services.files.asked == [("https://a.example/x.wav", -6.5)]
 
     @pytest.mark.parametrize(("volume", "step"), [(-40, -4), (-8, -3), (-2, -1), (3, 1), (8, 2), (40, 4)])
     def test_speech_gets_the_nearest_step(self, call, volume, step):
@@ -142,7 +144,7 @@ class TestVolume:
     def test_silence_about_0_db_costs_nothing(self, call):
         run(call, play, url="say:hi", volume=0.5)
 
-        assert [] == call.leg.apis()
+        assert call.leg.apis() == []
 
     @pytest.mark.parametrize("volume", [-41, 40.5, "loud"])
     def test_limits(self, volume):
@@ -177,9 +179,9 @@ class TestEvents:
         run(call, play, urls=["silence:1", "silence:1"], status_url="https://hooks.example/p")
 
         events = changes(call, "play")
-        assert ["playing", "finished"] == [event.state for event in events]
+        assert [event.state for event in events] == ["playing", "finished"]
         assert {"https://hooks.example/p"} == {event.callback.url for event in events}
-        assert 1 == len({event.control_id for event in events})
+        assert len({event.control_id for event in events}) == 1
 
     def test_nobody_asked(self, call):
         run(call, play, url="silence:1")
@@ -192,8 +194,8 @@ class TestEvents:
 
         run(call, play, url="https://a.example/x.wav")
 
-        assert "error" == states(call, "play")[-1]
-        assert 1 == len(warnings(call))
+        assert states(call, "play")[-1] == "error"
+        assert len(warnings(call)) == 1
 
     def test_a_bad_status_url_is_refused(self):
         with pytest.raises(ScriptError, match="status_url"):
@@ -207,25 +209,25 @@ class TestEvents:
             run(call, play, url="silence:60")
         (control,) = call.controls.running()
         control.abandon()
-        assert ["playing", "finished"] == states(call, "play")
+        assert states(call, "play") == ["playing", "finished"]
 
     def test_a_refusal_of_freeswitch_is_an_error_not_a_crash(self, call):
         call.leg.when("speak", reply="-ERR no such engine")
 
         run(call, play, url="say:hi")
 
-        assert ["error"] == states(call, "play")
+        assert states(call, "play") == ["error"]
 
 
 def test_there_is_no_result_variable(call):
     run(call, play, url="silence:1")
 
-    assert {} == call.vars
+    assert call.vars == {}
     assert play.result is None
 
 
 def test_the_bare_spelling(call):
-    assert {"url": "say:hi"} == play.normalised("say:hi")
+    assert play.normalised("say:hi") == {"url": "say:hi"}
 
 
 def test_answer_refused_is_the_instructions_failure(tmp_path):

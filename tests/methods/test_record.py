@@ -65,7 +65,7 @@ def test_silence_ends_it(call):
 
     run(call, record)
 
-    assert "success" == call.vars["record_result"]
+    assert call.vars["record_result"] == "success"
     assert call.vars["record_url"].startswith("https://fsctl.example/recordings/")
     assert call.vars["record_url"].endswith(".wav")
 
@@ -108,9 +108,9 @@ class TestFormat:
 
         run(call, record, format="mp3", status_url="https://hooks.example/r")
 
-        assert "failed" == call.vars["record_result"]
-        assert "" == call.vars["record_url"]
-        assert ["error"] == states(call, "record")
+        assert call.vars["record_result"] == "failed"
+        assert call.vars["record_url"] == ""
+        assert states(call, "record") == ["error"]
 
 
 class TestDirection:
@@ -134,7 +134,7 @@ class TestDirection:
 
         run(call, record)
 
-        assert "0" == recorder.variables["RECORD_PRE_BUFFER_FRAMES"]
+        assert recorder.variables["RECORD_PRE_BUFFER_FRAMES"] == "0"
 
 
 class TestTerminators:
@@ -156,7 +156,7 @@ class TestTerminators:
         run(call, record, **params)
 
         assert (2.02 if ends else 10.0) == pytest.approx(call.clock.now() - start)
-        assert "success" == call.vars["record_result"]
+        assert call.vars["record_result"] == "success"
 
     def test_only_digits(self):
         with pytest.raises(ScriptError, match="terminators"):
@@ -172,14 +172,14 @@ class TestBeep:
         run(call, record, beep=True)
 
         assert [Application("playback", "tone_stream://%(250,0,1000)")] == call.leg.applications()
-        assert 0.25 == pytest.approx(recorder.started_at - start)
+        assert pytest.approx(recorder.started_at - start) == 0.25
 
     def test_default_does_not(self, call):
         Recorder(call, ends_after=1.0)
 
         run(call, record)
 
-        assert [] == call.leg.applications()
+        assert call.leg.applications() == []
 
 
 class TestTimeouts:
@@ -188,17 +188,17 @@ class TestTimeouts:
 
         run(call, record)
 
-        assert "4000" == recorder.variables["RECORD_INITIAL_TIMEOUT_MS"]
-        assert "5000" == recorder.variables["RECORD_FINAL_TIMEOUT_MS"]
-        assert "200" == recorder.variables["RECORD_SILENCE_THRESHOLD"]
+        assert recorder.variables["RECORD_INITIAL_TIMEOUT_MS"] == "4000"
+        assert recorder.variables["RECORD_FINAL_TIMEOUT_MS"] == "5000"
+        assert recorder.variables["RECORD_SILENCE_THRESHOLD"] == "200"
 
     def test_values(self, call):
         recorder = Recorder(call, ends_after=1.0)
 
         run(call, record, initial_timeout=1.5, end_silence_timeout=0.25)
 
-        assert "1500" == recorder.variables["RECORD_INITIAL_TIMEOUT_MS"]
-        assert "250" == recorder.variables["RECORD_FINAL_TIMEOUT_MS"]
+        assert recorder.variables["RECORD_INITIAL_TIMEOUT_MS"] == "1500"
+        assert recorder.variables["RECORD_FINAL_TIMEOUT_MS"] == "250"
 
     def test_zero_is_no_limit(self, call):
         recorder = Recorder(call, ends_after=1.0)
@@ -212,12 +212,12 @@ class TestTimeouts:
 
         run(call, record, status_url="https://hooks.example/r")
 
-        assert "failed" == call.vars["record_result"]
-        assert "" == call.vars["record_url"]
-        assert ["recording", "no_input"] == states(call, "record")
+        assert call.vars["record_result"] == "failed"
+        assert call.vars["record_url"] == ""
+        assert states(call, "record") == ["recording", "no_input"]
         last = changes(call, "record")[-1].detail
         assert "url" not in last
-        assert 4.0 == pytest.approx(last["duration"])
+        assert pytest.approx(last["duration"]) == 4.0
 
     @pytest.mark.parametrize("name", ["initial_timeout", "end_silence_timeout", "max_length"])
     def test_negative_is_refused(self, name):
@@ -247,8 +247,8 @@ class TestMaxLength:
 
         run(call, record, max_length=2.5)
 
-        assert 2.52 == pytest.approx(call.clock.now() - start)
-        assert "success" == call.vars["record_result"]
+        assert pytest.approx(call.clock.now() - start) == 2.52
+        assert call.vars["record_result"] == "success"
         # FreeSWITCH's own limit is only a net below ours.
         assert " 5 {" in recorder.commands[0][1]
 
@@ -267,14 +267,14 @@ class TestEvents:
         run(call, record, status_url="https://hooks.example/r", stereo=True)
 
         first, last = changes(call, "record")
-        assert ("recording", "finished") == (first.state, last.state)
-        assert "https://hooks.example/r" == last.callback.url
+        assert (first.state, last.state) == ("recording", "finished")
+        assert last.callback.url == "https://hooks.example/r"
         assert "url" not in first.detail
         assert call.vars["record_url"] == last.detail["url"]
-        assert 3.0 == pytest.approx(last.detail["duration"])
-        assert 2 * 3 * RATE + 44 == last.detail["size"]
-        assert 3.0 == pytest.approx(last.detail["end_time"] - last.detail["start_time"])
-        assert ("wav", "speak", True) == tuple(last.detail[key] for key in ("format", "direction", "stereo"))
+        assert pytest.approx(last.detail["duration"]) == 3.0
+        assert last.detail["size"] == 2 * 3 * RATE + 44
+        assert pytest.approx(last.detail["end_time"] - last.detail["start_time"]) == 3.0
+        assert tuple(last.detail[key] for key in ("format", "direction", "stereo")) == ("wav", "speak", True)
         assert last.detail["recording_id"] in last.detail["url"]
 
     @pytest.mark.parametrize("cause", ["uri-failure", "empty-file", "input-too-short"])
@@ -283,8 +283,8 @@ class TestEvents:
 
         run(call, record)
 
-        assert ["recording", "error"] == states(call, "record")
-        assert "failed" == call.vars["record_result"]
+        assert states(call, "record") == ["recording", "error"]
+        assert call.vars["record_result"] == "failed"
 
     def test_another_recordings_end_is_not_ours(self, call):
         Recorder(call, ends_after=5.0)
@@ -293,7 +293,7 @@ class TestEvents:
 
         run(call, record)
 
-        assert 5.0 == pytest.approx(call.clock.now() - start)
+        assert pytest.approx(call.clock.now() - start) == 5.0
 
 
 class TestHangup:
@@ -306,8 +306,8 @@ class TestHangup:
             run(call, record)
         recorder.end("success-silence")
 
-        assert ["recording", "finished"] == states(call, "record")
-        assert 2.0 == pytest.approx(changes(call, "record")[-1].detail["duration"])
+        assert states(call, "record") == ["recording", "finished"]
+        assert pytest.approx(changes(call, "record")[-1].detail["duration"]) == 2.0
 
     def test_a_file_nobody_completed_is_an_error(self, call):
         Recorder(call)
@@ -318,7 +318,7 @@ class TestHangup:
         (control,) = call.controls.running()
         control.abandon()
 
-        assert ["recording", "error"] == states(call, "record")
+        assert states(call, "record") == ["recording", "error"]
 
 
 def test_a_full_disk_is_a_failed_result(call):
@@ -327,9 +327,9 @@ def test_a_full_disk_is_a_failed_result(call):
 
     run(call, record)
 
-    assert "failed" == call.vars["record_result"]
+    assert call.vars["record_result"] == "failed"
     assert "free" in str(call.failure)
-    assert ["error"] == states(call, "record")
+    assert states(call, "record") == ["error"]
 
 
 def test_the_variables_of_an_earlier_record_do_not_survive(call):
@@ -338,7 +338,7 @@ def test_the_variables_of_an_earlier_record_do_not_survive(call):
 
     run(call, record)
 
-    assert ("", "failed") == (call.vars["record_url"], call.vars["record_result"])
+    assert (call.vars["record_url"], call.vars["record_result"]) == ("", "failed")
 
 
 def test_nothing_reacts_after_the_end(call):

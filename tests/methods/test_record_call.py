@@ -24,8 +24,8 @@ class TestDefaults:
         run(call, record_call)
         call.leg.happen(facts.Digit("#"))
 
-        assert {"RECORD_PRE_BUFFER_FRAMES": "0"} == recorder.variables
-        assert ["start"] == [verb for verb, _ in recorder.commands]
+        assert recorder.variables == {"RECORD_PRE_BUFFER_FRAMES": "0"}
+        assert [verb for verb, _ in recorder.commands] == ["start"]
 
     def test_the_script_goes_on_at_once(self, call):
         Recorder(call)
@@ -34,14 +34,14 @@ class TestDefaults:
         run(call, record_call)
 
         assert start == call.clock.now()
-        assert ["recording"] == states(call, "record")
+        assert states(call, "record") == ["recording"]
 
     def test_the_variables_are_known_from_the_start(self, call):
         Recorder(call)
 
         run(call, record_call)
 
-        assert "success" == call.vars["record_call_result"]
+        assert call.vars["record_call_result"] == "success"
         assert call.vars["record_call_url"].startswith("https://fsctl.example/recordings/")
         (control,) = call.controls.running("record")
         assert control.id == call.vars["record_control_id"]
@@ -53,7 +53,7 @@ class TestControlId:
 
         run(call, record_call, control_id="rec-1")
 
-        assert "rec-1" == call.vars["record_control_id"]
+        assert call.vars["record_control_id"] == "rec-1"
         assert {"rec-1"} == {event.control_id for event in changes(call, "record")}
 
     def test_taken(self, call):
@@ -62,9 +62,9 @@ class TestControlId:
 
         run(call, record_call, control_id="rec-1")
 
-        assert "failed" == call.vars["record_call_result"]
+        assert call.vars["record_call_result"] == "failed"
         assert "already recording" in str(call.failure)
-        assert ["recording"] == states(call, "record")
+        assert states(call, "record") == ["recording"]
 
     def test_free_again_after_its_end(self, call):
         Recorder(call)
@@ -74,7 +74,7 @@ class TestControlId:
 
         run(call, record_call, control_id="rec-1")
 
-        assert "success" == call.vars["record_call_result"]
+        assert call.vars["record_call_result"] == "success"
 
     def test_empty_is_refused(self):
         with pytest.raises(ScriptError, match="control_id"):
@@ -98,14 +98,14 @@ class TestSharedParameters:
             format="mp3",
         )
 
-        assert {
+        assert recorder.variables == {
             "RECORD_PRE_BUFFER_FRAMES": "0",
             "RECORD_STEREO": "true",
             "RECORD_WRITE_ONLY": "true",
             "RECORD_INITIAL_TIMEOUT_MS": "2000",
             "RECORD_FINAL_TIMEOUT_MS": "3000",
             "RECORD_SILENCE_THRESHOLD": "100",
-        } == recorder.variables
+        }
         assert recorder.path.endswith(".mp3")
 
     def test_terminators_stop_it_in_the_background(self, call):
@@ -115,7 +115,7 @@ class TestSharedParameters:
         call.leg.happen(facts.Digit("*"))
         call.clock.sleep(0.1)
 
-        assert ["recording", "finished"] == states(call, "record")
+        assert states(call, "record") == ["recording", "finished"]
 
     def test_max_length_stops_it_in_the_background(self, call):
         Recorder(call)
@@ -123,14 +123,14 @@ class TestSharedParameters:
         run(call, record_call, max_length=5)
         call.clock.sleep(5.1)
 
-        assert ["recording", "finished"] == states(call, "record")
+        assert states(call, "record") == ["recording", "finished"]
 
     def test_beep_comes_first(self, call):
         Recorder(call)
 
         run(call, record_call, beep=True)
 
-        assert ["playback"] == [application.name for application in call.leg.applications()]
+        assert [application.name for application in call.leg.applications()] == ["playback"]
 
     def test_both_is_allowed_here(self):
         make(record_call, direction="both")
@@ -143,9 +143,9 @@ class TestStop:
 
         run(call, stop_record_call)
 
-        assert "success" == call.vars["stop_record_call_result"]
-        assert ["recording", "finished"] == states(call, "record")
-        assert [] == call.controls.running("record")
+        assert call.vars["stop_record_call_result"] == "success"
+        assert states(call, "record") == ["recording", "finished"]
+        assert call.controls.running("record") == []
 
     def test_the_file_is_complete_when_it_returns(self, call):
         recorder = Recorder(call)
@@ -166,14 +166,14 @@ class TestStop:
 
         run(call, stop_record_call, control_id="a")
 
-        assert (True, False) == (first.over, second.over)
-        assert ["b"] == [control.id for control in call.controls.running("record")]
+        assert (first.over, second.over) == (True, False)
+        assert [control.id for control in call.controls.running("record")] == ["b"]
 
     @pytest.mark.parametrize("params", [{}, {"control_id": "nobody"}])
     def test_nothing_to_stop_is_a_failed_result(self, call, params):
         run(call, stop_record_call, **params)
 
-        assert "failed" == call.vars["stop_record_call_result"]
+        assert call.vars["stop_record_call_result"] == "failed"
 
     def test_twice_is_a_failed_result(self, call):
         Recorder(call)
@@ -182,8 +182,8 @@ class TestStop:
 
         run(call, stop_record_call)
 
-        assert "failed" == call.vars["stop_record_call_result"]
-        assert ["recording", "finished"] == states(call, "record")
+        assert call.vars["stop_record_call_result"] == "failed"
+        assert states(call, "record") == ["recording", "finished"]
 
     def test_a_refusal_is_a_failed_result(self, call):
         Recorder(call)
@@ -192,4 +192,4 @@ class TestStop:
 
         run(call, stop_record_call)
 
-        assert "failed" == call.vars["stop_record_call_result"]
+        assert call.vars["stop_record_call_result"] == "failed"

@@ -56,10 +56,10 @@ def test_it_has_started_when_the_endpoint_accepted(call):
 
     run(call, stream, url=URL)
 
-    assert "success" == call.vars["stream_result"]
+    assert call.vars["stream_result"] == "success"
     (control,) = call.controls.running("stream")
     assert control.id == call.vars["stream_control_id"]
-    assert ["streaming"] == states(call, "stream")
+    assert states(call, "stream") == ["streaming"]
 
 
 def test_plus_ok_alone_is_no_start(call):
@@ -69,9 +69,9 @@ def test_plus_ok_alone_is_no_start(call):
 
     run(call, stream, url=URL)
 
-    assert 3.0 == pytest.approx(call.clock.now() - start)
-    assert "failed" == call.vars["stream_result"]
-    assert ["start", "stop"] == module.verbs
+    assert pytest.approx(call.clock.now() - start) == 3.0
+    assert call.vars["stream_result"] == "failed"
+    assert module.verbs == ["start", "stop"]
     assert "did not accept the connection within 3 s" in str(call.failure)
 
 
@@ -84,8 +84,8 @@ class TestUrl:
 
         run(call, stream, url=url)
 
-        assert "failed" == call.vars["stream_result"]
-        assert [] == module.verbs
+        assert call.vars["stream_result"] == "failed"
+        assert module.verbs == []
 
     def test_ws_where_the_operator_allows_it(self, tmp_path):
         streams = SimpleNamespace(**{**vars(STREAMS), "allow_plaintext": True})
@@ -94,7 +94,7 @@ class TestUrl:
 
         run(call, stream, url="ws://asr.example/in")
 
-        assert "success" == call.vars["stream_result"]
+        assert call.vars["stream_result"] == "success"
 
     def test_private_addresses_are_closed(self, call):
         module = Module(call)
@@ -102,8 +102,8 @@ class TestUrl:
 
         run(call, stream, url="wss://10.0.0.1/")
 
-        assert "failed" == call.vars["stream_result"]
-        assert [] == module.verbs
+        assert call.vars["stream_result"] == "failed"
+        assert module.verbs == []
 
     @pytest.mark.parametrize(
         "url", ["wss://h/a b", "wss://h/'x", "wss://h/\\r\\nX: y", "wss://h/\nX", "wss://h/" + "x" * 5000]
@@ -113,8 +113,8 @@ class TestUrl:
 
         run(call, stream, url=url)
 
-        assert "failed" == call.vars["stream_result"]
-        assert [] == module.verbs
+        assert call.vars["stream_result"] == "failed"
+        assert module.verbs == []
 
     def test_missing(self):
         with pytest.raises(ScriptError, match="url"):
@@ -127,7 +127,7 @@ class TestControlId:
 
         run(call, stream, url=URL, control_id="s-1")
 
-        assert "s-1" == call.vars["stream_control_id"]
+        assert call.vars["stream_control_id"] == "s-1"
         assert {"s-1"} == {event.control_id for event in changes(call, "stream")}
 
     def test_taken(self, call):
@@ -136,7 +136,7 @@ class TestControlId:
 
         run(call, stream, url=URL, control_id="s-1")
 
-        assert "failed" == call.vars["stream_result"]
+        assert call.vars["stream_result"] == "failed"
         assert "already streaming" in str(call.failure)
 
     def test_a_second_stream_needs_the_hub(self, call):
@@ -145,11 +145,11 @@ class TestControlId:
 
         run(call, stream, url=URL, control_id="s-2")
 
-        assert "failed" == call.vars["stream_result"]
+        assert call.vars["stream_result"] == "failed"
         assert "hub" in str(call.failure)
-        assert ["start"] == module.verbs
-        assert ["streaming", "finished"] == states(call, "stream")
-        assert ["s-1"] == [control.id for control in call.controls.running("stream")]
+        assert module.verbs == ["start"]
+        assert states(call, "stream") == ["streaming", "finished"]
+        assert [control.id for control in call.controls.running("stream")] == ["s-1"]
 
 
 class TestName:
@@ -158,14 +158,14 @@ class TestName:
 
         run(call, stream, url=URL, name="live")
 
-        assert "live" == changes(call, "stream")[0].detail["name"]
+        assert changes(call, "stream")[0].detail["name"] == "live"
 
     def test_none_is_left_out(self, call):
         Module(call)
 
         run(call, stream, url=URL)
 
-        assert {"url": URL} == dict(changes(call, "stream")[0].detail)
+        assert dict(changes(call, "stream")[0].detail) == {"url": URL}
 
 
 class TestTrack:
@@ -194,9 +194,9 @@ class TestTrack:
 
         run(call, stream, url=URL, track=track)
 
-        assert "failed" == call.vars["stream_result"]
+        assert call.vars["stream_result"] == "failed"
         assert "hub" in str(call.failure)
-        assert [] == module.verbs
+        assert module.verbs == []
 
     def test_others_are_refused(self):
         with pytest.raises(ScriptError, match="track"):
@@ -221,8 +221,8 @@ class TestCodec:
 
         run(call, stream, url=URL, codec=codec)
 
-        assert "failed" == call.vars["stream_result"]
-        assert [] == module.verbs
+        assert call.vars["stream_result"] == "failed"
+        assert module.verbs == []
 
 
 class TestStatusUrl:
@@ -257,8 +257,8 @@ class TestToken:
 
         run(call, stream, url=URL, authorization_bearer_token=token)
 
-        assert "failed" == call.vars["stream_result"]
-        assert [] == module.verbs
+        assert call.vars["stream_result"] == "failed"
+        assert module.verbs == []
         assert token not in str(call.failure)
 
 
@@ -287,8 +287,8 @@ class TestCustomParameters:
 
         run(call, stream, url=URL, custom_parameters={"a": "x" * 9000})
 
-        assert "failed" == call.vars["stream_result"]
-        assert [] == module.verbs
+        assert call.vars["stream_result"] == "failed"
+        assert module.verbs == []
 
 
 class TestFailure:
@@ -297,19 +297,19 @@ class TestFailure:
 
         run(call, stream, url=URL, status_url="https://hooks.example/s")
 
-        assert "failed" == call.vars["stream_result"]
-        assert "" == call.vars["stream_control_id"]
+        assert call.vars["stream_result"] == "failed"
+        assert call.vars["stream_control_id"] == ""
         assert "Connection refused (code 6)" in str(call.failure)
         # A stream that never was still frees its control id.
-        assert ["finished"] == states(call, "stream")
-        assert ["start", "stop"] == module.verbs
+        assert states(call, "stream") == ["finished"]
+        assert module.verbs == ["start", "stop"]
 
     def test_the_module_is_not_there(self, call):
         call.leg.when("uuid_audio_stream", reply="-ERR uuid_audio_stream Command not found!")
 
         run(call, stream, url=URL)
 
-        assert "failed" == call.vars["stream_result"]
+        assert call.vars["stream_result"] == "failed"
         assert "Command not found" in str(call.failure)
 
     def test_a_hangup_while_connecting(self, call):
@@ -321,7 +321,7 @@ class TestFailure:
         (control,) = call.controls.running("stream")
         control.abandon()
 
-        assert ["finished"] == states(call, "stream")
+        assert states(call, "stream") == ["finished"]
 
 
 class TestEnd:
@@ -332,8 +332,8 @@ class TestEnd:
 
         call.leg.happen(facts.StreamDisconnected(1011, "boom"))
 
-        assert ["streaming", "finished"] == states(call, "stream")
-        assert ["start", "stop"] == module.verbs
+        assert states(call, "stream") == ["streaming", "finished"]
+        assert module.verbs == ["start", "stop"]
 
     def test_a_stream_can_follow_another(self, call):
         Module(call)
@@ -342,7 +342,7 @@ class TestEnd:
 
         run(call, stream, url=URL)
 
-        assert "success" == call.vars["stream_result"]
+        assert call.vars["stream_result"] == "success"
 
     def test_the_protocol_is_lost(self, call):
         Module(call)
@@ -350,7 +350,7 @@ class TestEnd:
 
         call.leg.happen(facts.StreamFailed(1, "I/O"))
 
-        assert ["streaming", "finished"] == states(call, "stream")
+        assert states(call, "stream") == ["streaming", "finished"]
 
 
 class TestStop:
@@ -360,9 +360,9 @@ class TestStop:
 
         run(call, stop_stream)
 
-        assert "success" == call.vars["stop_stream_result"]
-        assert ["start", "stop"] == module.verbs
-        assert ["streaming", "finished"] == states(call, "stream")
+        assert call.vars["stop_stream_result"] == "success"
+        assert module.verbs == ["start", "stop"]
+        assert states(call, "stream") == ["streaming", "finished"]
 
     def test_by_id(self, call):
         Module(call)
@@ -370,13 +370,13 @@ class TestStop:
 
         run(call, stop_stream, control_id="s-1")
 
-        assert "success" == call.vars["stop_stream_result"]
+        assert call.vars["stop_stream_result"] == "success"
 
     @pytest.mark.parametrize("params", [{}, {"control_id": "nobody"}])
     def test_nothing_to_stop(self, call, params):
         run(call, stop_stream, **params)
 
-        assert "failed" == call.vars["stop_stream_result"]
+        assert call.vars["stop_stream_result"] == "failed"
 
     def test_a_refusal_is_a_failed_result(self, call):
         Module(call)
@@ -385,7 +385,7 @@ class TestStop:
 
         run(call, stop_stream)
 
-        assert "failed" == call.vars["stop_stream_result"]
+        assert call.vars["stop_stream_result"] == "failed"
 
 
 def test_an_unanswered_call_is_answered(tmp_path):
@@ -394,4 +394,4 @@ def test_an_unanswered_call_is_answered(tmp_path):
 
     run(call, stream, url=URL)
 
-    assert ["answer"] == [application.name for application in call.leg.applications()]
+    assert [application.name for application in call.leg.applications()] == ["answer"]

@@ -18,13 +18,15 @@ def test_it_reaches_observers_and_freeswitch(tmp_path):
 
     run(call, user_event, event=EVENT)
 
-    assert [EVENT] == [event.event for event in call.told if isinstance(event, UserEvent)]
+    assert [event.event for event in call.told if isinstance(event, UserEvent)] == [EVENT]
     (command,) = call.leg.sent
-    assert "sendevent CUSTOM" == command.line
-    assert {"Event-Subclass": "fsctl::user_event", "Call-ID": CALL_ID, "content-type": "application/json"} == dict(
-        command.headers
-    )
-    assert EVENT == json.loads(command.body)
+    assert command.line == "sendevent CUSTOM"
+    assert dict(command.headers) == {
+        "Event-Subclass": "fsctl::user_event",
+        "Call-ID": CALL_ID,
+        "content-type": "application/json",
+    }
+    assert json.loads(command.body) == EVENT
 
 
 @pytest.mark.parametrize("event", ["text", [1], 7])
@@ -38,4 +40,4 @@ def test_it_sets_no_variable(tmp_path):
 
     run(call, user_event, event={})
 
-    assert {} == call.vars
+    assert call.vars == {}
