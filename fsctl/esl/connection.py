@@ -20,7 +20,7 @@ import structlog
 from gevent import get_hub
 from gevent.hub import Waiter
 from gevent.monkey import get_original
-from greenswitch.esl import ESLProtocol, OutboundSession
+from greenswitch.esl import OutboundSession
 
 from fsctl.errors import CommandFailed, LegGone, ProtocolError
 from fsctl.esl.protocol import Message, Protocol, encode
@@ -61,8 +61,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         timeout: float,
         traffic: Traffic,
     ) -> None:
-        # Not OutboundSession's: it would start greenlets that read the socket.
-        ESLProtocol.__init__(self)
+        # The base classes' own constructors make queues and start greenlets that would read the socket before us.
         self.connected = True
         self._on_event = on_event
         self._on_end = on_end
@@ -94,7 +93,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         answer: Message
         if timeout is None:
             answer = waiter.get()
-            return answer  # noqa: RET504 - typed on the way
+            return answer
         with gevent.Timeout(timeout, False):
             answer = waiter.get()
             return answer

@@ -54,6 +54,9 @@ class Listener:
 
     def start(self) -> None:
         """Begin to accept. Raises OSError when the address cannot be had."""
+        self._server.init_socket()
+        for option in _SOCKET_OPTIONS:  # every accepted socket inherits them
+            self._server.socket.setsockopt(*option)
         self._server.start()
 
     @property
@@ -83,8 +86,6 @@ class Listener:
 
     def _accept(self, sock: socket.socket, _address: object) -> None:
         # StreamServer gives this a greenlet of its own, which becomes the call's.
-        for option in _SOCKET_OPTIONS:
-            sock.setsockopt(*option)
         reason = "draining" if self._draining else "capacity" if self._calls.full() else ""
         if not reason:
             self._calls.add(gevent.getcurrent())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping  # noqa: TC003 - read at run time by the parameter record
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from fsctl.swml.method import method
 from fsctl.swml.parameters import Object, Text, Url, parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fsctl.call.call import Call
     from fsctl.call.control import Control
 

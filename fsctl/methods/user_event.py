@@ -7,7 +7,6 @@ The vendor pushes it to its browser clients. Here it goes to ``webhooks.user_eve
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping  # noqa: TC003 - read at run time by the parameter record
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from fsctl.swml.method import method
 from fsctl.swml.parameters import Object, parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fsctl.call.call import Call
 
 __all__ = ["user_event"]

@@ -21,7 +21,6 @@ from fsctl.errors import CommandFailed, LegGone
 from fsctl.freeswitch import commands
 from fsctl.freeswitch.escape import list_value
 from fsctl.freeswitch.facts import Digit, StreamConnected, StreamFailed
-from fsctl.streams.ended import Ended
 from fsctl.streams.hub import TooManyStreams
 from fsctl.streams.playout import PipePlayout
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fsctl.call.leg import Leg
+    from fsctl.streams.ended import Ended
     from fsctl.streams.endpoint import Stream, StreamSpec
     from fsctl.streams.hub import Attachment, Hub
 
@@ -46,9 +46,9 @@ _SUFFIX = {8000: "r8", 16_000: "r16"}
 class CallStreams:
     """All streams of one call.
 
-    ``rate`` and ``frame_ms`` are what the module sends, ``heartbeat`` its pings in seconds, ``connect_timeout`` how long
-    its connection to the hub may take. Pipes for two-way streams are made in ``directory``, which FreeSWITCH must be
-    able to read; without one, two-way streams are refused.
+    ``rate`` and ``frame_ms`` are what the module sends, ``heartbeat`` its pings in seconds, ``connect_timeout`` how
+    long its connection to the hub may take. Pipes for two-way streams are made in ``directory``, which FreeSWITCH must
+    be able to read; without one, two-way streams are refused.
     """
 
     def __init__(
@@ -164,8 +164,11 @@ class CallStreams:
         if attachment is None:
             attachment = self._hub.open(self._call_id, self._rate)
             attachment.on_lost = self._lost
+        else:  # lost, and not yet back
+            self._detach_module()
+            attachment.renew()
         try:
-            self._connect(attachment, attachment.renew())
+            self._connect(attachment)
         except BaseException:
             if not attachment.fanout.streams:
                 attachment.close("stopped")
@@ -176,11 +179,11 @@ class CallStreams:
         gevent.spawn_later(_SILENT_SECONDS, self._check_audio, attachment, attachment.frames)
         return attachment
 
-    def _connect(self, attachment: Attachment, url: str) -> None:
+    def _connect(self, attachment: Attachment) -> None:
         """Let the module connect to the hub, and wait for its word on that."""
         leg = self._leg
         with leg.listen(StreamConnected, StreamFailed) as heard:
-            leg.ask(commands.stream_start(leg.uuid, url, "stereo", self._rate))
+            leg.ask(commands.stream_start(leg.uuid, attachment.url, "stereo", self._rate))
             fact = heard.next(self._connect_timeout)
         if not isinstance(fact, StreamConnected) or not attachment.connected:
             leg.tell(commands.stream_stop(leg.uuid))  # it may have stayed attached
@@ -199,7 +202,8 @@ class CallStreams:
             for _ in range(_RESTORES):
                 try:
                     self._detach_module()
-                    self._connect(attachment, attachment.renew())
+                    attachment.renew()
+                    self._connect(attachment)
                 except CommandFailed as problem:
                     log.warning("stream_module_not_back", call_id=self._call_id, problem=str(problem))
                 except LegGone:
@@ -216,11 +220,11 @@ class CallStreams:
             if attachment is None or attachment.fanout.streams:
                 return
             attachment.dismiss()
-            self.close("stopped")
             try:
                 self._detach_module()
-            except (CommandFailed, LegGone) as problem:
-                log.info("stream_module_not_stopped", call_id=self._call_id, problem=str(problem))
+            except LegGone:
+                log.debug("stream_module_went_with_the_call", call_id=self._call_id)
+            self.close("stopped")
 
     def _detach_module(self) -> None:
         try:

@@ -20,6 +20,7 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from websockets.frames import Opcode
 
+from fsctl.errors import FsctlError
 from fsctl.streams import handshake
 from fsctl.streams.ended import Ended
 from fsctl.streams.endpoint import Counters, Limits, Stream, StreamSpec
@@ -45,7 +46,7 @@ _HANDSHAKE_SECONDS = 2.0
 _PATH = "/module/"
 
 
-class TooManyStreams(Exception):
+class TooManyStreams(FsctlError):
     """The call has as many streams as it may have; says how many."""
 
 

@@ -171,7 +171,7 @@ class Recording:
         file = self._files.get(track)
         if file is None:
             path = self._sink.file_name(self._stream, track)
-            file = self._files[track] = wave.open(str(path), "wb")
+            file = self._files[track] = wave.open(str(path), "wb")  # noqa: SIM115 - closed at the end of the stream
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(self._rate)

@@ -1,8 +1,8 @@
 """What the hub carries on one core: ``python -m tests.benchmarks.hub [--streams N] [--frame-ms 20|40|60] …``.
 
 Fake modules and endpoints run in processes of their own on another core; the hub has one to itself. Every stream is of
-a call of its own, with one track of PCMU, at a phase of its own. Added delay is from the module's ``send`` to the moment
-the endpoint has the whole message, so it holds what the other processes cost; ``p99`` is the median of the 99th
+a call of its own, with one track of PCMU, at a phase of its own. Added delay is from the module's ``send`` to the
+moment the endpoint has the whole message, so it holds what the other processes cost; ``p99`` is the median of the 99th
 percentiles of windows of 250 ms, ``raw_p99`` that of everything. Without arguments, the two goals. The last line is one
 JSON object.
 """

@@ -1,0 +1,170 @@
+"""The other sides of the hub: endpoints on a real WebSocket server library, a module on its client."""
+
+import json
+import math
+import ssl
+import struct
+import subprocess
+from base64 import b64decode
+from collections import defaultdict
+from types import SimpleNamespace
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.sync.server import serve
+
+from fsctl.streams.audio import Format
+from fsctl.streams.endpoint import StreamSpec
+
+PCMU = Format("PCMU", 8000, 20)
+
+
+def until(condition, seconds=5.0, what=""):
+    """Wait for a condition, with a deadline."""
+    with gevent.Timeout(seconds, AssertionError(f"did not happen: {what or condition}")):
+        while not condition():
+            gevent.sleep(0.005)
+
+
+def dial(url, *, timeout):
+    """A door without a guard."""
+    scheme, _, rest = url.partition("://")
+    host, _, port = rest.partition("/")[0].rpartition(":")
+    try:
+        sock = socket.create_connection((host, int(port)), timeout)
+    except OSError as problem:
+        from fsctl.errors import FetchError
+
+        raise FetchError(url, "refused", f"refused the connection ({problem.strerror})") from None
+    return SimpleNamespace(sock=sock, url=url, host=host, authorization=None, shown=url)
+
+
+def tone(hertz, samples, rate=8000, amplitude=8000, begin=0):
+    """Linear audio."""
+    return struct.pack(
+        f"<{samples}h",
+        *(round(amplitude * math.sin(2 * math.pi * hertz * (begin + n) / rate)) for n in range(samples)),
+    )
+
+
+def stereo(left, right):
+    """Two tracks in one."""
+    pairs = zip(struct.unpack(f"<{len(left) // 2}h", left), struct.unpack(f"<{len(right) // 2}h", right), strict=True)
+    return b"".join(struct.pack("<2h", *pair) for pair in pairs)
+
+
+class Endpoint:
+    """A customer's server. ``said`` are the messages of all connections; ``talk`` may answer."""
+
+    def __init__(self, *, tls=None, talk=None, **options):
+        self.said = []
+        self.connections = []
+        self.closed = []
+        self._talk = talk
+        self._server = serve(self._handle, "127.0.0.1", 0, ssl=tls, compression=None, max_size=None, **options)
+        self.scheme = "ws" if tls is None else "wss"
+        self.host = "127.0.0.1" if tls is None else "localhost"
+        self._greenlet = gevent.spawn(self._server.serve_forever)
+
+    @property
+    def url(self):
+        return f"{self.scheme}://{self.host}:{self._server.socket.getsockname()[1]}/in"
+
+    def _handle(self, connection):
+        self.connections.append(connection)
+        try:
+            for text in connection:
+                assert isinstance(text, str)
+                message = json.loads(text)
+                self.said.append(message)
+                if self._talk is not None:
+                    self._talk(connection, message)
+        except ConnectionClosed:
+            pass
+        self.closed.append(connection)
+
+    def events(self, name):
+        return [message for message in self.said if message["event"] == name]
+
+    def audio(self, track="inbound"):
+        return b"".join(
+            b64decode(message["media"]["payload"])
+            for message in self.events("media")
+            if message["media"]["track"] == track
+        )
+
+    def close(self):
+        self._server.shutdown()
+        for connection in self.connections:
+            connection.socket.close()
+        self._greenlet.kill()
+
+
+class Module:
+    """What mod_audio_stream does on its WebSocket."""
+
+    def __init__(self, url, *, metadata=None):
+        self._context = connect(url, compression=None, max_size=None, proxy=None)
+        self.connection = self._context.__enter__()
+        if metadata is not None:
+            self.connection.send(metadata)
+
+    def send(self, audio):
+        self.connection.send(audio)
+
+    def play(self, left, right, frame=160):
+        """Two tracks, in frames of ``frame`` samples."""
+        for at in range(0, len(left), frame * 2):
+            self.send(stereo(left[at : at + frame * 2], right[at : at + frame * 2]))
+
+    def close(self):
+        self._context.__exit__(None, None, None)
+
+
+def spec(url, name="stream-1", **changes):
+    values = {
+        "stream_id": name,
+        "call_id": "call-1",
+        "account_id": "account-1",
+        "url": url,
+        "tracks": ("inbound",),
+        "form": PCMU,
+        **changes,
+    }
+    return StreamSpec(**values)
+
+
+class States:
+    """What a stream told of itself."""
+
+    def __init__(self):
+        self.told = []
+        self._by_state = defaultdict(Event)
+
+    def __call__(self, state, ended):
+        self.told.append((state, ended.reason if ended else None))
+        self.ended = ended
+        self._by_state[state].set()
+
+    def wait(self, state, seconds=5.0):
+        assert self._by_state[state].wait(seconds), f"never {state}: {self.told}"
+        return self.ended
+
+
+def certificate(folder, name="localhost"):
+    """A certificate of our own for a name, and the context that trusts it."""
+    key, cert = folder / f"{name}.key", folder / f"{name}.crt"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", f"/CN={name}"]
+    command += ["-addext", f"subjectAltName=DNS:{name}"]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as problem:
+        pytest.skip(f"no openssl to make a certificate with: {problem}")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(cert, key)
+    return server, ssl.create_default_context(cafile=str(cert))
