@@ -165,7 +165,9 @@ class Line:
     def on_headers_complete(self) -> None:
         """Take the status, unless it is only that of an interim answer."""
         status = self._parser.get_status_code()
-        if 100 <= status < 200 and status != 101:
+        if status < 100:
+            raise HttpParserError("no status")
+        if status < 200 and status != 101:
             self.pairs.clear()
         else:
             self.status = status
@@ -242,9 +244,9 @@ class _Stock:
         if self.closed or not line.kept:
             line.close()
             return
-        self.idle.append(line)
-        while self.idle[0].expired():
+        while self.idle and self.idle[0].expired():
             self.idle.popleft().close()
+        self.idle.append(line)
 
     def close(self) -> None:
         """Close what is idle now, and what is lent as it comes back."""

@@ -933,3 +933,42 @@ def test_the_certificate_is_checked_on_the_name(certificate, serve, connect):
 def test_a_handshake_nobody_answers_counts_as_connecting(serve, connect):
     client, tail = secure(serve(lambda *_: None), connect)
     assert failure(client.fetch, "GET", "https://good.example" + tail, connect_timeout=0.3).reason == "timeout"
+    hasty = Timeouts(0.3, 5, 10)
+    assert failure(client.send, "POST", "https://good.example" + tail, {}, b"", hasty).reason == "timeout"
+
+
+def test_messages_over_tls_are_as_good_as_others(certificate, serve, connect):
+    """Larger than any buffer, answered in pieces and in one record, closed while idle."""
+    cert, key = certificate
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    server = serve(reply(b"x" * 30_000), ssl_context=context)
+    client, tail = secure(server, connect, ssl.create_default_context(cafile=cert))
+    url = "https://good.example" + tail
+    body = bytes(range(256)) * 20_000
+    assert client.send("POST", url, {}, body, TIMEOUTS) == 200
+    assert server.requests[0][2] == body
+
+    def in_pieces(connection):
+        for piece in (b"HTTP/1.1 202 X\r\nTransfer-Enc", b"oding: chunked\r\n\r\n", b"1\r\na", b"\r\n0\r\n\r\n"):
+            connection.sendall(piece)
+            gevent.sleep(0.002)
+        return b""
+
+    server.answer = lambda *_: in_pieces
+    assert client.send("POST", url, {}, b"{}", TIMEOUTS) == 202
+    assert server.connections == 1
+    server.answer = lambda *_: lambda connection: connection.close()
+    assert failure(client.send, "POST", url, {}, b"{}", TIMEOUTS).reason == "connect"
+    assert server.connections == 2
+
+
+def test_a_context_of_ones_own_still_checks_the_name(certificate, serve, connect):
+    cert, key = certificate
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    lax = ssl.create_default_context(cafile=cert)
+    lax.check_hostname = False
+    client, tail = secure(serve(reply(), ssl_context=context), connect, lax)
+    assert failure(client.send, "POST", "https://bad.example" + tail, {}, b"", TIMEOUTS).reason == "tls"
+    assert client.send("POST", "https://good.example" + tail, {}, b"", TIMEOUTS) == 200

@@ -50,7 +50,8 @@ class Listener:
         self._calls = Pool(max_calls)
         self._refusals = Pool(_REFUSALS_AT_ONCE)
         self._draining = False
-        self._server = StreamServer(address, self._accept, backlog=backlog)
+        listens = isinstance(address, socket.socket)  # one that systemd gave us; it has its own backlog
+        self._server = StreamServer(address, self._accept, backlog=None if listens else backlog)
 
     def start(self) -> None:
         """Begin to accept. Raises OSError when the address cannot be had."""

@@ -58,46 +58,59 @@ class Message(NamedTuple):
 class Protocol:
     """Puts arriving bytes together; knows nothing of where they come from."""
 
-    __slots__ = ("_buffer", "_length", "_message", "_scanned")
+    __slots__ = ("_chunks", "_head", "_held", "_kind", "_length", "_needed")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._scanned = 0  # how much of the buffer is known to hold no end of a header block
-        self._message: tuple[str, bytes] | None = None  # kind and head of the message whose body is awaited
+        self._chunks: list[bytes] = []  # what arrived and was not used yet
+        self._held = 0  # how many bytes that is
+        self._needed = 0  # how many there have to be before another look is worth it
+        self._kind = ""  # of the message whose body is awaited
+        self._head = b""
         self._length = 0
 
     @property
     def idle(self) -> bool:
         """True between messages; False when the stream would end in the middle of one."""
-        return not self._buffer and self._message is None
+        return not self._held and not self._kind
 
     def receive(self, data: bytes) -> Iterator[Message]:
         """Every message that ``data`` completes. Raises ProtocolError; the connection must then be closed."""
-        buffer = self._buffer
-        buffer += data
+        if self._held:
+            self._chunks.append(data)
+            self._held += len(data)
+            if self._held < self._needed:
+                return
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+        at = 0
         while True:
-            if self._message is None:
-                end = buffer.find(b"\n\n", max(self._scanned - 1, 0))
+            if not self._kind:
+                end = data.find(b"\n\n", at)
                 if end < 0:
-                    self._scanned = len(buffer)
-                    if len(buffer) > _MAX_HEADERS:
+                    if len(data) - at > _MAX_HEADERS:
                         raise ProtocolError(f"a header block of more than {_MAX_HEADERS} bytes")
-                    return
-                head = bytes(buffer[:end])
-                del buffer[: end + 2]
-                self._scanned = 0
+                    self._needed = 0
+                    break
+                head = data[at:end]
+                at = end + 2
                 if head.endswith(_EVENT_END) and head.startswith(_EVENT_START):  # most of what comes
-                    self._message, self._length = ("event", head), _number(head[len(_EVENT_START) : -len(_EVENT_END)])
+                    self._kind, self._length = "event", _number(head[len(_EVENT_START) : -len(_EVENT_END)])
                 elif head.strip(b"\n"):
-                    self._message, self._length = (_kind(head), head), _length(head)
+                    self._kind, self._length = _kind(head), _length(head)
                 else:
                     continue
-            if len(buffer) < self._length:
-                return
-            body = bytes(buffer[: self._length])
-            del buffer[: self._length]
-            (kind, head), self._message = self._message, None
-            yield Message(kind, head, body)
+                self._head = head
+            end = at + self._length
+            if end > len(data):
+                self._needed = self._length
+                break
+            kind, self._kind = self._kind, ""
+            body, at = data[at:end], end
+            yield Message(kind, self._head, body)
+        rest = data[at:]
+        self._held = len(rest)
+        if rest:
+            self._chunks.append(rest)
 
 
 def _value(head: bytes, name: bytes) -> bytes | None:

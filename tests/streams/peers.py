@@ -13,9 +13,11 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
-from websockets.exceptions import ConnectionClosed
+from gevent.server import StreamServer
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.server import ServerProtocol
 from websockets.sync.client import connect
-from websockets.sync.server import serve
+from websockets.sync.server import ServerConnection
 
 from fsctl.streams.audio import Format
 from fsctl.streams.endpoint import StreamSpec
@@ -60,32 +62,37 @@ def stereo(left, right):
 class Endpoint:
     """A customer's server. ``said`` are the messages of all connections; ``talk`` may answer."""
 
-    def __init__(self, *, tls=None, talk=None, **options):
+    def __init__(self, *, tls=None, talk=None, process_request=None):
         self.said = []
         self.connections = []
         self.closed = []
         self._talk = talk
-        self._server = serve(self._handle, "127.0.0.1", 0, ssl=tls, compression=None, max_size=None, **options)
+        self._process_request = process_request
+        self._server = StreamServer(("127.0.0.1", 0), self._handle, **({} if tls is None else {"ssl_context": tls}))
+        self._server.start()
         self.scheme = "ws" if tls is None else "wss"
         self.host = "127.0.0.1" if tls is None else "localhost"
-        self._greenlet = gevent.spawn(self._server.serve_forever)
 
     @property
     def url(self):
-        return f"{self.scheme}://{self.host}:{self._server.socket.getsockname()[1]}/in"
+        return f"{self.scheme}://{self.host}:{self._server.server_port}/in"
 
-    def _handle(self, connection):
-        self.connections.append(connection)
+    def _handle(self, sock, _):
+        connection = ServerConnection(sock, ServerProtocol(max_size=None))
         try:
+            connection.handshake(self._process_request)
+            self.connections.append(connection)
             for text in connection:
                 assert isinstance(text, str)
                 message = json.loads(text)
                 self.said.append(message)
                 if self._talk is not None:
                     self._talk(connection, message)
-        except ConnectionClosed:
+        except (ConnectionClosed, InvalidHandshake, OSError):
             pass
-        self.closed.append(connection)
+        finally:
+            connection.close()
+            self.closed.append(connection)
 
     def events(self, name):
         return [message for message in self.said if message["event"] == name]
@@ -98,10 +105,9 @@ class Endpoint:
         )
 
     def close(self):
-        self._server.shutdown()
+        self._server.stop(timeout=0)
         for connection in self.connections:
             connection.socket.close()
-        self._greenlet.kill()
 
 
 class Module:

@@ -159,9 +159,7 @@ class TestAudio:
         for number, (tracks, form) in enumerate(wanted):
             endpoint, states = make_endpoint(), States()
             endpoints.append(endpoint)
-            streams.append(
-                attachment.add(spec(endpoint.url, f"stream-{number}", tracks=tracks, form=form), states)
-            )
+            streams.append(attachment.add(spec(endpoint.url, f"stream-{number}", tracks=tracks, form=form), states))
             states.wait("streaming")
         said, heard = tone(440, 4800), tone(1000, 4800)
         module.play(said, heard)
