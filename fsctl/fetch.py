@@ -74,12 +74,14 @@ class Documents:
         directory: Path | str,
         *,
         now: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._compiler = compiler
         self._settings = settings
         self._directory = Path(directory)
         self._now = now
+        self._ticks = ticks
         self._files: OrderedDict[Path, tuple[tuple[int, ...], Document]] = OrderedDict()
         self._recent: dict[str, tuple[float, Document]] = {}
 
@@ -158,7 +160,7 @@ class Documents:
 
     def _read(self, name: str) -> Document:
         """Read a file; one that was looked at less than a second ago is not looked at again."""
-        now = time.monotonic()
+        now = self._ticks()
         recent = self._recent.get(name)
         if recent is not None and now < recent[0]:
             return recent[1]

@@ -39,12 +39,13 @@ from fsctl.web import Client, Policy
 from fsctl.webhooks.sender import Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gevent import socket
 
     from fsctl.call.events import CallEvent
     from fsctl.config import Config
+    from fsctl.webhooks.sender import WebClient
 
 __all__ = ["Server", "serve"]
 
@@ -56,7 +57,9 @@ WEBHOOK_DRAIN_SECONDS = 10.0
 class Server:
     """fsctl, ready to start. ``clock`` is call time; ``sockets`` are listening sockets to use instead of addresses.
 
-    ``observers`` hear every event besides webhooks and metrics. Raises OSError when an address cannot be had.
+    ``observers`` hear every event besides webhooks and metrics. ``web`` asks for documents and for scripts,
+    ``messenger`` carries webhooks and ``files`` gives sounds from URLs, where these are not the real ones; ``vars`` and
+    ``params`` are what each call's first document begins with. Raises OSError when an address cannot be had.
     """
 
     def __init__(
@@ -66,6 +69,11 @@ class Server:
         clock: Clock | None = None,
         sockets: dict[str, socket.socket] | None = None,
         observers: tuple[Callable[[CallEvent], Any], ...] = (),
+        web: Client | None = None,
+        messenger: WebClient | None = None,
+        files: Files | None = None,
+        vars: Mapping[str, Any] | None = None,  # noqa: A002 - the language's word
+        params: Mapping[str, Any] | None = None,
     ) -> None:
         clock = clock or Clock()
         sockets = sockets or {}
@@ -74,20 +82,20 @@ class Server:
         self.engine = Engine(
             memory_bytes=config.script.expression_memory_bytes, deadline_seconds=config.script.expression_timeout
         )
-        self.web = Client(
+        self.web = web or Client(
             Policy(allow_private=config.network.allow_private),
             user_agent=f"fsctl/{__version__}",
             pool_size=config.webhooks.concurrency_per_host,
         )
         self.sender = Sender(
-            self.web,
+            messenger or self.web,
             settings=config.webhooks,
             signing_key=config.project.signing_key,
             clock=clock,
             on_outcome=lambda *outcome: self.metrics.observe_webhook(*outcome),  # noqa: PLW0108 - made below
         )
-        traffic = Traffic()
-        self.metrics = Metrics(CollectorRegistry(), live=self._live, methods=METHODS.names, traffic=traffic)
+        self.traffic = Traffic()
+        self.metrics = Metrics(CollectorRegistry(), live=self._live, methods=METHODS.names, traffic=self.traffic)
         self.bus = Bus(self.metrics, self.sender, *observers)
         recordings = Recordings(
             config.recordings.directory, config.http.public_url, min_free_bytes=config.recordings.min_free_bytes
@@ -95,7 +103,8 @@ class Server:
         services = Services(
             clock=clock,
             web=self.web,
-            files=Files(
+            files=files
+            or Files(
                 self.web,
                 cache_directory=config.media.cache_directory,
                 max_bytes=config.media.cache_max_bytes,
@@ -118,7 +127,9 @@ class Server:
             limits=_limits(config),
             evaluate=self.engine.evaluate,
             emit=self.bus.emit,
-            traffic=traffic,
+            traffic=self.traffic,
+            vars=vars or {},
+            params=params or {},
         )
         listen = config.event_socket
         self.listener = Listener(

@@ -6,7 +6,7 @@ once and complete: no waiter left, every control closed, one final state, the so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ _CHANNEL_VARIABLES = {**_QUIET_VARIABLES, "send_silence_when_idle": "-1"}
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What every call of this process shares."""
+    """What every call of this process shares. ``vars`` and ``params`` are what its first document begins with."""
 
     config: Config
     calls: Calls
@@ -68,6 +68,8 @@ class House:
     evaluate: Evaluator
     emit: Callable[[CallEvent], None]
     traffic: Traffic
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Session:
@@ -113,6 +115,7 @@ class Session:
             emit=self._house.emit,
             envs=self._house.config.documents.envs,
         )
+        call.vars.update(self._house.vars)
         logs.bind(call_id=call.info.call_id)
         self._house.calls.add(call)
         try:
@@ -155,7 +158,7 @@ class Session:
                     hint="set swml_url in the dialplan, or documents.routes or documents.default",
                 )
                 return
-            document = self._load(call, source, {}, first=True)
+            document = self._load(call, source, self._house.params, first=True)
             self._interpret(call, document, progress)
             outcome, cause = "finished", _DONE
         except LegGone:
@@ -175,7 +178,7 @@ class Session:
                 self._leg.hang_up(cause)
 
     def _interpret(self, call: Call, document: Document, progress: _Progress) -> None:
-        scope = Scope(call.scope, call.vars, call.envs, {}, self._house.evaluate)
+        scope = Scope(call.scope, call.vars, call.envs, self._house.params, self._house.evaluate)
         Interpreter(
             document,
             self._house.methods,

@@ -52,7 +52,10 @@ class Bench:
         self.asked = 0
         self.directory = directory
         settings = DocumentSettings(**settings)
-        self.documents = Documents(client, self.compiler, settings, directory, now=lambda: 7.0)
+        self.seconds = 0.0
+        self.documents = Documents(
+            client, self.compiler, settings, directory, now=lambda: 7.0, ticks=lambda: self.seconds
+        )
 
     def payload(self):
         self.asked += 1
@@ -325,6 +328,17 @@ def test_only_files_are_read(bench):
         assert bench.fails(name).reason == "missing"
 
 
+def test_a_file_is_looked_at_once_a_second(bench):
+    path = bench.directory / "a.json"
+    path.write_bytes(DOCUMENT)
+    bench.load("a.json")
+    path.unlink()
+    bench.seconds += 0.9
+    assert bench.load("a.json") == DOCUMENT
+    bench.seconds += 0.2
+    assert bench.fails("a.json").reason == "missing"
+
+
 def test_a_missing_directory_is_a_missing_document(make, tmp_path):
     error = make(tmp_path / "nowhere").fails("a.json")
     assert error.reason == "missing"
@@ -336,12 +350,14 @@ def test_a_file_is_compiled_again_only_when_it_changed(bench):
     path.write_bytes(DOCUMENT)
     for _ in range(3):
         bench.load("a.json")
+        bench.seconds += 2
     assert len(bench.compiler.compiled) == 1
     changed = DOCUMENT.replace(b"answer", b"hangup")
     before = path.stat()
     path.write_bytes(changed)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     assert bench.load("a.json") == changed
+    bench.seconds += 2
     replacement = bench.directory / "new.json"
     replacement.write_bytes(DOCUMENT)
     os.utime(replacement, ns=(before.st_atime_ns, before.st_mtime_ns + 1))

@@ -160,6 +160,7 @@ class Call:
                 line=getattr(where, "line", None),
                 method=getattr(getattr(instruction, "method", None), "name", ""),
                 fatal=fatal,
+                document=getattr(where, "document", ""),
             )
         )
 

@@ -105,7 +105,10 @@ class ControlChanged:
 
 @dataclass(frozen=True, slots=True)
 class ScriptWarning:
-    """Something in the script went wrong; ``fatal`` tells whether it ended the script."""
+    """Something in the script went wrong; ``fatal`` tells whether it ended the script.
+
+    ``document`` is the name of the document that ``section``, ``index``, ``path`` and ``line`` are places in.
+    """
 
     call: CallInfo
     code: str
@@ -117,6 +120,7 @@ class ScriptWarning:
     line: int | None = None
     method: str = ""
     fatal: bool = False
+    document: str = ""
 
 
 @dataclass(frozen=True, slots=True)

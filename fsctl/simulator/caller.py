@@ -18,7 +18,8 @@ class Caller:
 
     ``digits`` are pressed one after the other, ``w`` waiting half a second and ``W`` a whole one, from
     ``digits_after`` seconds on; with ``digits_on`` the count starts when that application starts for the first time.
-    ``speaks`` are the intervals in which the caller talks (silent otherwise; an end may be ``math.inf``).
+    ``speaks`` are the intervals in which the caller talks (silent otherwise; an end may be ``math.inf``); besides, they
+    talk for ``dictates`` seconds from half a second after the beginning of each recording.
     The caller leaves ``hangs_up_after`` seconds, or when ``hangs_up_on`` says so for an application that starts
     (a name, or a predicate of name and argument), ``hangs_up_on_after`` seconds into it, with ``hangs_up_cause``;
     unanswered, they give up ``gives_up_after`` seconds from the start of the call.
@@ -30,6 +31,7 @@ class Caller:
     digits_after: float = 1.0
     digits_on: str = ""
     speaks: tuple[tuple[float, float], ...] = ()
+    dictates: float = 0.0
     hangs_up_after: float | None = None
     hangs_up_on: str | HangsUpWhen | None = None
     hangs_up_on_after: float = 0.0

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Digit", "Leg"]
 
+DICTATES_AFTER = 0.5
+"""Seconds from the beginning of a recording until a caller who talks to recordings begins."""
+
 _CALL_STATES = ("DOWN", "DIALING", "RINGING", "EARLY", "ACTIVE", "HELD", "RING_WAIT", "HANGUP", "UNHELD")
 
 
@@ -79,6 +82,7 @@ class Leg:
         self.apis: list[str] = []
         self._acknowledged = True
         self._pressing = False
+        self._dictated: list[tuple[float, float]] = []
         self._wake = Signal()
         self._timers: list[gevent.Greenlet] = []
 
@@ -251,11 +255,21 @@ class Leg:
         """When the party talks, as Unix times; never while unanswered or without RTP."""
         if not self.answered or not self.behaviour.sends_rtp:
             return ()
-        return tuple((self.answered_at + begin, self.answered_at + end) for begin, end in self.behaviour.speaks)
+        scripted = ((self.answered_at + begin, self.answered_at + end) for begin, end in self.behaviour.speaks)
+        return (*scripted, *self._dictated)
+
+    def dictate(self) -> None:
+        """A recording begins: a caller who then talks does."""
+        if self.behaviour.dictates:
+            begin = self.clock.now() + DICTATES_AFTER
+            self._dictated.append((begin, begin + self.behaviour.dictates))
 
     def said(self, who: str, data: bytes) -> None:
         """Note a message of the wire."""
-        self.transcript.append(Said(self.clock.now() - self.started, who, data))
+        said = Said(self.clock.now() - self.started, who, data)
+        self.transcript.append(said)
+        if self.switch.overhears is not None and who == "application":
+            self.switch.overhears(said)
 
     def start_pressing(self) -> None:
         """Begin with the digits of the caller's script, once."""

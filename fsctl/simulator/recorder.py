@@ -43,6 +43,7 @@ class Recording(Bug):
         self.path = path
         self.variables = variables
         self.began = channel.clock.now()
+        channel.dictate()
         self.ended = 0.0
         self.cause = ""
         self.seconds = 0.0
@@ -298,6 +299,7 @@ def record(channel: Channel, argument: str) -> None:
     origin = [("Record-File-Path", path)]
     channel.fire("RECORD_START", after=origin, origin="RECORD_START record")
     began = channel.clock.now()
+    channel.dictate()
     ends = [int(began) + limit + 1] if limit else []
     silent = silence_ends(channel.speech(), began, quiet, quiet)
     if silent:

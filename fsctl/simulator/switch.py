@@ -10,7 +10,7 @@ import gevent
 from gevent.server import StreamServer
 
 from fsctl.simulator import apis, applications, identity  # noqa: F401 - the first two fill the registry
-from fsctl.simulator.call import SimulatedCall
+from fsctl.simulator.call import Said, SimulatedCall
 from fsctl.simulator.caller import Caller, Party
 from fsctl.simulator.channel import Channel
 from fsctl.simulator.connectors import Connector, WebSockets
@@ -51,7 +51,7 @@ class Switch:
     or a function of both; anybody else answers. ``extensions`` are what ``transfer`` finds, ``dialplan`` what an
     arriving call runs (as default ``socket <target> async full``). ``mod_shout`` off: no mp3. ``writes_files`` off:
     recordings leave no file. ``keeps_transcript`` off saves the memory of everything said. ``nasty`` is for calls
-    that bring none of their own. ``handshake`` are the real seconds an application has to say ``connect``.
+    that bring none of their own. ``overhears`` gets everything an application says as it is read. ``handshake`` are the real seconds an application has to say ``connect``.
     ``listen`` and ``password`` are for inbound event socket connections.
     Call :meth:`close` when done.
     """
@@ -73,6 +73,7 @@ class Switch:
         writes_files: bool = True,
         keeps_transcript: bool = True,
         nasty: Nasty = GENTLE,
+        overhears: Callable[[Said], object] | None = None,
         password: str = "ClueCon",  # noqa: S107 - FreeSWITCH's own default, on loopback
         handshake: float = 25.0,
         hostname: str = "simulator",
@@ -87,6 +88,7 @@ class Switch:
         self.writes_files = writes_files
         self.keeps_transcript = keeps_transcript
         self.nasty = nasty
+        self.overhears = overhears
         self.password = password
         self.handshake = handshake
         self.hostname = hostname

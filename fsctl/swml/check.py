@@ -118,7 +118,7 @@ def _compile(
     source: bytes | str, methods: Methods, max_bytes: int, max_nesting: int, name: str, *, bare: bool
 ) -> Document:
     try:
-        parsed = Source(source, max_bytes=max_bytes)
+        parsed = Source(source, max_bytes=max_bytes, name=name)
     except SourceError as problem:
         where = Where("", (), problem.line)
         raise DocumentInvalid([Finding(problem.code, problem.message, where)]) from None

@@ -54,6 +54,11 @@ class Where:
         return self._line
 
     @property
+    def document(self) -> str:
+        """The name of the document this is a place in; empty where that is not known."""
+        return self._source.name if self._source is not None else ""
+
+    @property
     def index(self) -> int:
         """The index of the section's own instruction this place is in or is, or -1."""
         first = self.path[0] if self.section and self.path else -1

@@ -61,11 +61,15 @@ class _Twice(ValueError):
 
 
 class Source:
-    """One text, read once: ``tree`` is its value, ``digest`` its fingerprint. Raises :class:`SourceError`."""
+    """One text, read once: ``tree`` is its value, ``digest`` its fingerprint, ``name`` where it came from.
 
-    __slots__ = ("_root", "digest", "format", "text", "tree")
+    Raises :class:`SourceError`.
+    """
 
-    def __init__(self, source: bytes | str, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    __slots__ = ("_root", "digest", "format", "name", "text", "tree")
+
+    def __init__(self, source: bytes | str, *, max_bytes: int = DEFAULT_MAX_BYTES, name: str = "") -> None:
+        self.name = name
         raw = _encoded(source)
         if len(raw) > max_bytes:
             raise SourceError(_PARSE_ERROR, f"the document has {len(raw)} bytes; at most {max_bytes} are read")

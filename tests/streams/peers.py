@@ -1,23 +1,22 @@
 """The other sides of the hub: endpoints on a real WebSocket server library, a module on its client."""
 
+import contextlib
 import json
 import math
 import ssl
 import struct
 import subprocess
 from base64 import b64decode
-from collections import defaultdict
 from types import SimpleNamespace
 
 import gevent
 import pytest
 from gevent import socket
-from gevent.event import Event
 from gevent.server import StreamServer
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.frames import Opcode
+from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.sync.client import connect
-from websockets.sync.server import ServerConnection
 
 from fsctl.streams.audio import Format
 from fsctl.streams.endpoint import StreamSpec
@@ -34,7 +33,7 @@ def until(condition, seconds=5.0, what=""):
 
 def dial(url, *, timeout):
     """A door without a guard."""
-    scheme, _, rest = url.partition("://")
+    _, _, rest = url.partition("://")
     host, _, port = rest.partition("/")[0].rpartition(":")
     try:
         sock = socket.create_connection((host, int(port)), timeout)
@@ -59,15 +58,57 @@ def stereo(left, right):
     return b"".join(struct.pack("<2h", *pair) for pair in pairs)
 
 
+class Connection:
+    """The library's server side of one WebSocket, on a socket."""
+
+    def __init__(self, sock):
+        self.socket = sock
+        self.protocol = ServerProtocol(max_size=None)
+        self.request = None
+
+    def serve(self):
+        """Give each text that comes, until the end."""
+        while data := self.socket.recv(65_536):
+            self.protocol.receive_data(data)
+            for event in self.protocol.events_received():
+                if isinstance(event, Request):
+                    self.request = event
+                    self.protocol.send_response(self.protocol.accept(event))
+                elif event.opcode is Opcode.TEXT:
+                    assert event.fin
+                    yield bytes(event.data)
+                else:
+                    assert event.opcode in (Opcode.CLOSE, Opcode.PING, Opcode.PONG), event
+            self.flush()
+
+    def send(self, text):
+        self.protocol.send_text(text if isinstance(text, bytes) else text.encode())
+        self.flush()
+
+    def close(self, code=1000):
+        self.protocol.send_close(code)
+        self.flush()
+
+    def cut(self):
+        """No more of it, without a word."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+
+    def flush(self):
+        for data in self.protocol.data_to_send():
+            if data:
+                self.socket.sendall(data)
+            else:
+                self.socket.shutdown(socket.SHUT_WR)
+
+
 class Endpoint:
     """A customer's server. ``said`` are the messages of all connections; ``talk`` may answer."""
 
-    def __init__(self, *, tls=None, talk=None, process_request=None):
+    def __init__(self, *, tls=None, talk=None):
         self.said = []
         self.connections = []
         self.closed = []
         self._talk = talk
-        self._process_request = process_request
         self._server = StreamServer(("127.0.0.1", 0), self._handle, **({} if tls is None else {"ssl_context": tls}))
         self._server.start()
         self.scheme = "ws" if tls is None else "wss"
@@ -78,20 +119,17 @@ class Endpoint:
         return f"{self.scheme}://{self.host}:{self._server.server_port}/in"
 
     def _handle(self, sock, _):
-        connection = ServerConnection(sock, ServerProtocol(max_size=None))
+        connection = Connection(sock)
+        self.connections.append(connection)
         try:
-            connection.handshake(self._process_request)
-            self.connections.append(connection)
-            for text in connection:
-                assert isinstance(text, str)
+            for text in connection.serve():
                 message = json.loads(text)
                 self.said.append(message)
                 if self._talk is not None:
                     self._talk(connection, message)
-        except (ConnectionClosed, InvalidHandshake, OSError):
+        except OSError:
             pass
         finally:
-            connection.close()
             self.closed.append(connection)
 
     def events(self, name):
@@ -107,7 +145,8 @@ class Endpoint:
     def close(self):
         self._server.stop(timeout=0)
         for connection in self.connections:
-            connection.socket.close()
+            with contextlib.suppress(OSError):
+                connection.cut()
 
 
 class Module:
@@ -149,15 +188,15 @@ class States:
 
     def __init__(self):
         self.told = []
-        self._by_state = defaultdict(Event)
+        self.ended = None
 
     def __call__(self, state, ended):
         self.told.append((state, ended.reason if ended else None))
         self.ended = ended
-        self._by_state[state].set()
 
     def wait(self, state, seconds=5.0):
-        assert self._by_state[state].wait(seconds), f"never {state}: {self.told}"
+        until(lambda: any(word in (state, "finished") for word, _ in self.told), seconds, what=state)
+        assert state in [word for word, _ in self.told], f"never {state}: {self.ended}"
         return self.ended
 
 

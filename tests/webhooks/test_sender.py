@@ -579,6 +579,41 @@ def test_whatever_fails_nothing_is_lost_reordered_or_crowded(story, play, seed):
     assert all(most <= 3 for most in client.most.values())
 
 
+def test_a_worker_with_nothing_to_do_takes_what_comes_next(story, play):
+    told = story(FakeClient())
+
+    for number in range(5):
+        told.sender(play("http://a.example/", number))
+        told.finish()
+
+    assert told.became == ["delivered"] * 5
+    assert len(told.sender._workers) == 1
+
+
+def test_resting_workers_are_as_many_at_work_as_new_ones(story, play):
+    client = FakeClient()
+    told = story(client, Webhooks(concurrency=4))
+
+    for _ in range(3):
+        client.most.clear()
+        for number in range(12):
+            told.sender(play("http://a.example/", number, call_id=f"c{number}"))
+        told.finish()
+        assert client.most["all"] == 4
+
+    assert len(told.sender._workers) == 4
+
+
+def test_webhooks_are_told_apart_over_processes(story, play):
+    outboxes = [MemoryOutbox(), MemoryOutbox()]
+    for outbox in outboxes:
+        told = story(FakeClient(), outbox=outbox)
+        for number in range(3):
+            told.sender(play("http://a.example/", number))
+
+    assert len({delivery.id for outbox in outboxes for delivery in outbox.pending()}) == 6
+
+
 # -- shutdown and recovery --------------------------------------------------------------------------------------------
 
 
