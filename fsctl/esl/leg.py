@@ -291,11 +291,11 @@ class EslLeg:
             return
         self.gone = True
         self.cause = cause
+        self._on_gone(cause)  # first, so that no other news of this moment lets the script go on
         for done in (*self._operations.values(), *self._jobs.values()):
             done.throw(LegGone(cause))
         for listener in list(self.goodbyes):
             listener.put(_GONE)
-        self._on_gone(cause)
 
 
 class _Facts:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import unquote
 
 from fsctl.errors import ProtocolError
 
@@ -285,9 +284,11 @@ def offered(block: bytes) -> Offered:
 
     Raises ProtocolError when it is not one, or names no usable channel.
     """
-    lines = block.split(b"\n")
-    lines.reverse()  # of two headers of one name the first counts: what follows it cannot replace it
-    raw = dict([line.split(b": ", 1) for line in lines if b": " in line])
+    raw: dict[bytes, bytes] = {}
+    for line in block.split(b"\n"):
+        name, _, value = line.partition(b": ")
+        if name not in raw:  # of two headers of one name the first counts: what follows cannot replace it
+            raw[name] = value
 
     def get(name: str) -> str:
         value = raw.get(name.encode())
@@ -317,13 +318,22 @@ def offered(block: bytes) -> Offered:
         settings={name: get(f"variable_{name}") for name in _SETTINGS},
         headers=tuple(
             {"name": _decoded(name.removeprefix(_CUSTOM_HEADER)), "value": _decoded(value)}
-            for name, value in reversed(raw.items())
+            for name, value in (raw.items() if _CUSTOM_HEADER in block else ())
             if name.startswith(_CUSTOM_HEADER)
         ),
         sip_data={name: value for name, value in sip_data if value},
     )
 
 
+_ESCAPES = {digits % number: bytes([number]) for number in range(256) for digits in (b"%02X", b"%02x")}
+
+
 def _decoded(raw: bytes) -> str:
-    text = raw.decode("utf-8", "replace")
-    return unquote(text).strip("\n") if "%" in text else text
+    """A URL-encoded value as text; a percent sign that begins no escape stays. One trailing newline goes."""
+    if b"%" in raw:
+        first, *rest = raw.split(b"%")
+        raw = first + b"".join(
+            [_ESCAPES[part[:2]] + part[2:] if part[:2] in _ESCAPES else b"%" + part for part in rest]
+        )
+        raw = raw.strip(b"\n")
+    return raw.decode("utf-8", "replace")

@@ -65,7 +65,9 @@ class StopStream:
 @method("stream", Stream, result="stream_result")
 def stream(call: Call, params: Stream) -> None:
     """Start streaming; the script goes on once the endpoint has accepted the connection, or has not."""
-    call.vars.update(stream_result="failed", stream_control_id="")
+    call.vars["stream_result"] = "failed"
+    if not call.controls.running("stream"):  # else `stop_stream` goes on to mean the one that runs
+        call.vars["stream_control_id"] = ""
     mix, tracks = _mix(params.track)
     rate = _rate(params.codec, call.services.streams.sample_rate)
     token = params.authorization_bearer_token

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Line", "PipePlayout", "Playout"]
 
 FLOOR_MS = 60
+LEAST_MS = 40
 LEAD_MS = 100
 FRAME_MS = 20
 MAX_QUEUED_SECONDS = 120
@@ -79,11 +80,13 @@ class PipePlayout:
         self.starved = 0
         self._marked = marked
         self._floor = rate * FLOOR_MS // 1000 * 2
+        self._least = rate * LEAST_MS // 1000 * 2
         self._lead = rate * LEAD_MS // 1000 * 2
         self._most = rate * MAX_QUEUED_SECONDS * 2
         self._queue = bytearray()
         self._taken = 0  # of everything ever queued, in bytes
         self._written = 0  # into the pipe, silence included
+        self._speaking = False
         self._spoken = 0  # of that, up to the last byte that was not our silence
         self._queued_marks: deque[tuple[int, str]] = deque()  # at a place of the queue
         self._due_marks: deque[tuple[int, str]] = deque()  # at a place of the pipe
@@ -141,13 +144,19 @@ class PipePlayout:
         return self._level[0]
 
     def _pump(self) -> None:
-        """Fill up: speech as far as ``LEAD_MS``, silence as far as ``FLOOR_MS``."""
+        """Fill up: speech as far as ``LEAD_MS``, silence as far as ``FLOOR_MS``.
+
+        Amid speech silence waits until ``LEAST_MS``: the next words may be late by a frame and still follow at once.
+        """
         level = self._in_pipe()
         if not level and self._written:
             self.starved += 1
         self._pass_marks(self._written - level)
         speech = bytes(self._queue[: max(self._lead - level, 0)])
-        silence = bytes(max(self._floor - level - len(speech), 0))
+        filled = level + len(speech)
+        enough = self._least if speech or self._speaking else self._floor
+        silence = bytes(self._floor - filled) if filled < enough else b""
+        self._speaking = bool(speech)
         if not (speech or silence):
             return
         try:

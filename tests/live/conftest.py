@@ -168,7 +168,7 @@ class House:
         document = {"version": "1.0.0", "sections": {"main": list(main), **sections}}
         (self.directory / "swml" / "main.yaml").write_text(json.dumps(document), encoding="utf-8")
 
-    def of(self, kind, **values):
+    def of(self, kind, /, **values):
         """The events of a kind whose attributes have these values."""
         return [
             event

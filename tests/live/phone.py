@@ -75,7 +75,7 @@ def seconds_of(samples, hertz, rate=RATE, least=3000):
     frame = rate // 50
     whole = len(samples) // frame * frame
     frames = np.asarray(samples[:whole]).reshape(-1, frame)
-    return sum(strength(part, hertz, rate) > least for part in frames) / 50
+    return sum(bool(strength(part, hertz, rate) > least) for part in frames) / 50
 
 
 def loud_seconds(samples, rate=RATE, least=500):

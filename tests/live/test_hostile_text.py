@@ -67,7 +67,7 @@ def test_hostile_parameters_reach_a_stream_and_events_as_they_are(house, new_pho
     house.document(
         {"request": {"url": f"{house.customer.url}/texts", "method": "GET", "save_variables": True}},
         {"answer": {}},
-        {"stream": {"url": endpoint.url, "name": values["p0"], "custom_parameters": taken}},
+        {"stream": {"url": endpoint.url, "name": taken["p0"], "custom_parameters": taken}},
         {"user_event": {"event": taken}},
         {"sleep": 300},
     )

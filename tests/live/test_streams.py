@@ -127,6 +127,7 @@ def test_a_server_that_closes_ends_the_stream_and_another_may_begin(house, new_p
     until(lambda: second.audio, 5.0, "audio at the second")
     phone.wait_hung_up()
     assert house.variables["stream_result"] == "success"
+    assert house.ended.end_reason == "hangup"
     until(lambda: second.closed, 5.0, "the end of the second")
     states = [(event.control_id, event.state) for event in house.of(ControlChanged, kind="stream")]
     assert states == [("one", "streaming"), ("one", "finished"), ("two", "streaming"), ("two", "finished")]
