@@ -186,7 +186,7 @@ class Server:
         if not done:
             log.warning("drain_over", calls=len(self.calls), hint="they are hung up now")
             for call in self.calls:
-                call.leg.drop("MANAGER_REQUEST")
+                call.leg.hang_up("MANAGER_REQUEST")
             self.listener.wait_empty(5.0)
         return done
 

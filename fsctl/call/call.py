@@ -122,7 +122,7 @@ class Call:
         """End the call ``seconds`` from now, in place of any earlier limit."""
         if self._cancel_limit is not None:
             self._cancel_limit()
-        self._cancel_limit = self.clock.alarm(seconds, self.leg.drop, "ALLOTTED_TIMEOUT").kill
+        self._cancel_limit = self.clock.alarm(seconds, self.leg.hang_up, "ALLOTTED_TIMEOUT").kill
 
     def unlimit(self) -> None:
         """Take the limit back: the call is over."""

@@ -51,10 +51,7 @@ class Leg(Protocol):
         """Open early media without answering. CommandFailed when FreeSWITCH cannot."""
 
     def hang_up(self, cause: str) -> None:
-        """Hang up at once, whatever runs. Does nothing on a leg that is gone."""
-
-    def drop(self, cause: str) -> None:
-        """Hang up without waiting for anything."""
+        """Hang up at once, whatever runs, without waiting for it. Does nothing on a leg that is gone."""
 
     def execute(
         self, application: Application, seconds: float, accepted: Callable[[], None] | None = None

@@ -45,6 +45,13 @@ _RESUME = encode(commands.resume())
 _ANSWER_SECONDS = 60.0  # longer than any SIP transaction
 _GONE = object()
 
+
+def _too_late(reply: str) -> None:
+    """A refused hangup: the party was quicker."""
+    if reply.startswith("-"):
+        log.debug("hang_up_too_late", reply=reply.strip())
+
+
 _operations = itertools.count(1)
 
 
@@ -112,14 +119,14 @@ class EslLeg:
         self.close()
 
     def hang_up(self, cause: str) -> None:
-        """Hang up, whatever runs. Does nothing on a leg that is gone."""
+        """Hang up, whatever runs; the fact that it happened comes by itself. Does nothing on a leg that is gone."""
         if self.gone or self._leaving:
             return
         self._leaving = True
         try:
-            self._connection.api(commands.hang_up(self.uuid, cause))
-        except (CommandFailed, LegGone) as problem:
-            log.debug("hang_up_too_late", problem=str(problem))
+            self._connection.send(encode(commands.hang_up(self.uuid, cause).command), _too_late)
+        except LegGone:
+            log.debug("hang_up_too_late")
 
     def wait_ended(self, seconds: float) -> bool:
         """Wait until FreeSWITCH has said its last word on the channel; False when it did not in time."""
@@ -139,10 +146,6 @@ class EslLeg:
     def pre_answer(self) -> None:
         """Open early media (see ``fsctl.call.leg``)."""
         self.execute(commands.pre_answer(), _ANSWER_SECONDS)
-
-    def drop(self, cause: str) -> None:
-        """Hang up without waiting (see ``fsctl.call.leg``)."""
-        self.tell(commands.hang_up(self.uuid, cause))
 
     def execute(
         self, application: Application, seconds: float, accepted: Callable[[], None] | None = None

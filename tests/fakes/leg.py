@@ -63,9 +63,6 @@ class FakeLeg:
             self.sent.append(Api("uuid_kill", cause))
             self.happen(facts.HungUp(cause))
 
-    def drop(self, cause):
-        self.hang_up(cause)
-
     def execute(self, application, seconds, accepted=None):
         self._check()
         self.sent.append(application)

@@ -39,7 +39,7 @@ class Server:
                     received += data
                 head, _, rest = received.partition(b"\r\n\r\n")
                 lines = head.decode("latin-1").split("\r\n")
-                headers = dict(line.split(": ", 1) for line in lines[1:])
+                headers = {name: value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
                 length = int(headers.get("Content-Length", 0))
                 while len(rest) < length:
                     rest += connection.recv(65536)

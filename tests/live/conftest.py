@@ -28,7 +28,6 @@ from gevent import socket
 
 from fsctl.call.events import CallRefused, CallStateChanged, ControlChanged, ScriptEnded, ScriptWarning
 from fsctl.config import load
-from fsctl.freeswitch import commands
 from fsctl.server import Server
 from tests.fakes import web
 from tests.live.phone import Phone, until
@@ -61,7 +60,9 @@ def listen(switch):
         deadline = monotonic() + _LOCK_SECONDS
         while not _taken(lock, host, port):
             if monotonic() > deadline:
-                pytest.skip(f"{host}:{port} (FSCTL_LIVE_LISTEN) was in use for {_LOCK_SECONDS:g} s; stop what listens there")
+                pytest.skip(
+                    f"{host}:{port} (FSCTL_LIVE_LISTEN) was in use for {_LOCK_SECONDS:g} s; stop what listens there"
+                )
             gevent.sleep(0.5)
         yield f"{host}:{port}"
 
@@ -208,11 +209,6 @@ class House:
     def recording(self, url):
         """The file behind a recording's URL."""
         return self.directory / "recordings" / url.rpartition("/")[2]
-
-    def break_play(self):
-        """Break off what the call plays, as its own length would."""
-        for call in self.server.calls:
-            call.leg.tell(commands.break_playback(call.leg.uuid))
 
     def close(self):
         self.server.stop()

@@ -46,9 +46,7 @@ def test_a_hangup_before_the_answer_is_a_sip_response(house, new_phone, reason, 
 
 def test_early_media_is_heard_without_an_answer(house, customer, new_phone):
     customer.files["/sound.wav"] = wav(tone(2600, 0.8))
-    house.document(
-        {"play": {"url": f"{customer.url}/sound.wav", "auto_answer": False}}, {"hangup": {"reason": "busy"}}
-    )
+    house.document({"play": {"url": f"{customer.url}/sound.wav", "auto_answer": False}}, {"hangup": {"reason": "busy"}})
     phone = new_phone(call=True)
     until(lambda: phone.final, 10.0, "a final response")
     assert [code for code, _ in phone.statuses if code > 100] == [183, 486]

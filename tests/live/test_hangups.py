@@ -102,7 +102,9 @@ def test_many_callers_who_hang_up_at_every_moment_of_a_call(house, customer, new
         phone = new_phone(call=True)
         until(lambda phone=phone, moment=moment: _since(phone) > moment * 0.012, 5.0)
         phone.hang_up()
-        until(lambda phone=phone: phone.final in (200, 487) and (phone.final == 487 or phone.hang_up() or phone.hung_up))
+        until(
+            lambda phone=phone: phone.final in (200, 487) and (phone.final == 487 or phone.hang_up() or phone.hung_up)
+        )
     calls = {event.call.call_id for event in house.of(CallStateChanged)}
     until(lambda: len(house.of(CallStateChanged, state="ended")) == len(calls), 10.0, "all ends")
     assert len(house.of(ScriptEnded)) == len(calls)

@@ -35,27 +35,22 @@ def marker(directory, switch):
     assert not path.exists(), "text of a document was executed"
 
 
-def test_hostile_text_is_said_and_not_executed(house, new_phone, marker):
-    texts = [shape.format(file=marker) for shape in SHAPES]
-    # As values, so that fsctl's own placeholders leave them alone: what `request` brings is such text.
-    house.customer.files["/texts"] = json.dumps({"texts": texts}).encode()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_hostile_text_is_said_and_not_executed(house, new_phone, marker, shape):
+    text = shape.format(file=marker)
+    # As a value, so that fsctl's own placeholders leave it alone: what `request` brings is such text.
+    house.customer.files["/text"] = json.dumps({"text": text}).encode()
     house.document(
-        {"request": {"url": f"{house.customer.url}/texts", "method": "GET", "save_variables": True}},
+        {"request": {"url": f"{house.customer.url}/text", "method": "GET", "save_variables": True}},
         {"answer": {}},
-        *({"play": {"url": f"say:%{{request_response.texts[{n}]}}"}} for n in range(len(texts))),
-        {"set": {"reached": "yes"}},
+        {"play": "say:%{request_response.text}"},
     )
     phone = new_phone(call=True).wait_answer()
-    until(lambda: len(house.controls("play")) >= 2, 20.0, "the first text")
-    # Speaking all of it takes minutes; the next text begins when this one is broken off.
-    while not phone.hung_up:
-        spoken = len(house.controls("play"))
-        until(lambda: loud_seconds(phone.heard()[-1600:]) > 0.05 or len(house.controls("play")) > spoken or phone.hung_up)
-        if house.server.calls:
-            house.break_play()
-        until(lambda spoken=spoken: len(house.controls("play")) > spoken or phone.hung_up, 10.0, "the next text")
-    assert house.controls("play") == ["playing", "finished"] * len(texts)
-    assert house.variables["reached"] == "yes"
+    until(lambda: loud_seconds(phone.heard()) > 0.1, 5.0, "speech")
+    phone.hang_up()
+    assert house.ended.end_reason == "hangup"
+    assert house.variables["request_response"] == {"text": text}
+    assert house.controls("play") == ["playing", "finished"]
     assert house.warnings == []
 
 

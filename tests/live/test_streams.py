@@ -30,7 +30,7 @@ def new_endpoint():
 
 def test_the_callers_audio_arrives_with_a_start_message_and_a_token(house, customer, new_phone, new_endpoint):
     endpoint = new_endpoint()
-    parameters = {"plain": "text", "quoted": "it's \"so\"", "slashed": "a\\b\\n", "unicode": "héllo ☎", "odd": "{a,b}|c"}
+    parameters = {"plain": "text", "quoted": 'it\'s "so"', "slashed": "a\\b\\n", "unicode": "héllo ☎", "odd": "{a,b}|c"}
     house.document(
         {"answer": {}},
         {

@@ -26,7 +26,7 @@ from fsctl.call.states import CONTROLS
 from fsctl.clock import Clock
 from fsctl.config import load
 from fsctl.server import Server
-from fsctl.simulator import Caller, Outcome, Scripted, Switch
+from fsctl.simulator import Outcome, Scripted, Switch
 from tests.fakes import web
 
 SPEED = 40.0
@@ -162,7 +162,7 @@ class Stage:
         """Put a document where documents are kept."""
         (self.folder / "swml" / name).write_bytes(text if isinstance(text, bytes) else self.here(text).encode())
 
-    def start(self, script=None, *, variables=None, caller=None, **settings):
+    def start(self, script=None, *, variables=None, **settings):
         """Let a call arrive that runs ``script`` (text, a list of steps, None: what the configuration says)."""
         variables = {name: self.here(value) for name, value in (variables or {}).items()}
         if script is not None:
@@ -170,7 +170,7 @@ class Stage:
             name = f"story-{self._stories}.yaml"
             self.write(name, script if isinstance(script, (str, bytes)) else document(*script))
             variables.setdefault("swml_url", name)
-        call = self.switch.call(variables=variables, behaviour=caller or Caller(), **settings)
+        call = self.switch.call(variables=variables, **settings)
         return Story(self, call)
 
     def run(self, script=None, *, during=None, deadline=DEADLINE, **settings):

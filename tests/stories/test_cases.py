@@ -87,7 +87,7 @@ def played(stage, case):
         caller["speaks"] = tuple(tuple(interval) for interval in caller["speaks"])
     if "nasty" in case:
         call["nasty"] = nasty(dict(case["nasty"]))
-    return staged.run(script, caller=Caller(**caller), **call)
+    return staged.run(script, behaviour=Caller(**caller), **call)
 
 
 @pytest.mark.parametrize("case", list(cases()))

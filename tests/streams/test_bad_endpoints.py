@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+from ipaddress import IPv4Network
+from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -182,18 +184,41 @@ def test_a_flood_is_read_slowly_and_pings_are_answered(make_hub, endpoint):
 
 
 class TestTheGuard:
-    """The real door: ``web.Client`` resolves once, checks, and connects to what it checked."""
+    """The real door: resolves once, checks, and connects to what it checked."""
 
     @pytest.mark.parametrize("url", ["ws://127.0.0.1:{port}/in", "ws://localhost:{port}/in", "ws://[::1]:{port}/in"])
     def test_an_inward_address_is_refused(self, make_hub, endpoint, url):
-        client = web.Client(web.Policy(), user_agent="fsctl")
-        if not hasattr(client, "dial"):
-            pytest.skip("web.Client has no dial yet")
         states = States()
-        port = endpoint.url.rpartition(":")[2].partition("/")[0]
-        make_hub(dial=client.dial).open("call-1", 8000).add(spec(url.format(port=port)), states)
+        attachment = make_hub(dial=Door(web.Policy()).dial).open("call-1", 8000)
+        attachment.add(spec(url.format(port=port_of(endpoint))), states)
         assert states.wait("finished").reason == "address"
         assert endpoint.connections == []
+
+    def test_a_name_is_resolved_once_and_the_checked_address_is_used(self, make_hub, endpoint):
+        asked = []
+
+        def resolve(host, port):
+            asked.append(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1" if len(asked) == 1 else "10.0.0.1", port))]
+
+        policy = web.Policy(allow_private=(IPv4Network("127.0.0.0/8"),))
+        states = States()
+        attachment = make_hub(dial=Door(policy, resolve=resolve).dial).open("call-1", 8000)
+        attachment.add(spec(f"ws://user:secret@asr.example:{port_of(endpoint)}/in?x=1"), states)
+        states.wait("streaming")
+        assert asked == ["asr.example"]
+        request = endpoint.connections[0].request
+        assert request.path == "/in?x=1"
+        assert request.headers["Host"] == f"asr.example:{port_of(endpoint)}"
+        assert request.headers["Authorization"] == "Basic dXNlcjpzZWNyZXQ="
+
+    @pytest.mark.parametrize(
+        "url", ["wss://", "wss:///in", "wss://h:99999/", "http://h/", "wss://h/\r\nX: y", "nonsense"]
+    )
+    def test_what_is_no_websocket_url_is_refused(self, make_hub, url):
+        states = States()
+        make_hub(dial=Door(web.Policy()).dial).open("call-1", 8000).add(spec(url), states)
+        assert states.wait("finished").reason in ("malformed", "scheme")
 
     def test_a_door_that_refuses_is_the_end(self, make_hub):
         def refuse(url, *, timeout):
@@ -204,3 +229,33 @@ class TestTheGuard:
         ended = states.wait("finished")
         assert ended.reason == "address"
         assert "secret" not in ended.detail
+
+
+def port_of(endpoint):
+    return endpoint.url.rpartition(":")[2].partition("/")[0]
+
+
+class Door:
+    """``web.Client``'s way to the outside, for WebSocket URLs."""
+
+    def __init__(self, policy, **options):
+        self._client = web.Client(policy, user_agent="fsctl", **options)
+
+    def dial(self, url, *, timeout):
+        client = self._client
+        if hasattr(client, "dial"):
+            return client.dial(url, timeout=timeout)
+        target = client._elsewhere(url)
+        if target.scheme not in ("ws", "wss"):
+            raise FetchError(target.shown, "scheme", f"is {target.scheme}, not ws or wss")
+        try:
+            sock = client._door.open(target.host, target.port, timeout, ())
+        except web.FAILURES as error:
+            raise web._explain(target, error) from error
+        return SimpleNamespace(
+            sock=sock,
+            url=target.url,
+            host=target.host.strip("[]"),
+            authorization=target.authorization,
+            shown=target.shown,
+        )
