@@ -26,6 +26,7 @@ from fsctl.clock import Clock
 from fsctl.esl.listener import Listener
 from fsctl.fetch import Documents, DocumentSettings
 from fsctl.javascript.engine import Engine
+from fsctl.journal import journal
 from fsctl.media.files import Files
 from fsctl.media.recordings import Recordings
 from fsctl.media.voices import Voices
@@ -96,7 +97,7 @@ class Server:
         )
         self.traffic = Traffic()
         self.metrics = Metrics(CollectorRegistry(), live=self._live, methods=METHODS.names, traffic=self.traffic)
-        self.bus = Bus(self.metrics, self.sender, *observers)
+        self.bus = Bus(journal, self.metrics, self.sender, *observers)
         recordings = Recordings(
             config.recordings.directory, config.http.public_url, min_free_bytes=config.recordings.min_free_bytes
         )

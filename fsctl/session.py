@@ -79,6 +79,7 @@ class Session:
         self._house = house
         self._clock = house.services.clock
         settings = house.config.event_socket
+        self._context: dict[str, Any] = {}
         self._script: Any = None  # the greenlet to unwind when the party hangs up
         self._leg = EslLeg(
             sock,
@@ -116,7 +117,7 @@ class Session:
             envs=self._house.config.documents.envs,
         )
         call.vars.update(self._house.vars)
-        logs.bind(call_id=call.info.call_id)
+        self._context = logs.bind(call_id=call.info.call_id)
         self._house.calls.add(call)
         try:
             self._begin(call)
@@ -142,7 +143,7 @@ class Session:
     def _converse(self, call: Call, offer: Offered) -> None:
         """Find the document and run it; whatever happens, say how it ended and hang up."""
         outcome, cause = "error", _FAILED
-        progress = _Progress(call)
+        progress = _Progress(call, self._context)
         self._script = gevent.getcurrent()
         try:
             if self._leg.gone:
@@ -172,6 +173,8 @@ class Session:
             call.warn("relay_script_internal_error", "fsctl failed; its log says how", fatal=True)
         finally:
             self._script = None
+            for name in ("method", "section", "index"):
+                self._context.pop(name, None)
             self._house.emit(ScriptEnded(call.info, outcome, progress.steps, self._clock.now(), dict(call.vars)))
             if not self._leg.gone:
                 call.to("ending")
@@ -243,14 +246,17 @@ class Session:
 class _Progress:
     """Watches the interpreter for one call: what runs now, how it ended, how long it took."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, context: dict[str, Any]) -> None:
         self._call = call
+        self._context = context  # what the log puts on every line of this call
         self._started = 0.0
         self.steps = 0
 
     def starting(self, instruction: Instruction) -> None:
         """An instruction begins."""
         self._call.instruction = instruction
+        where = instruction.where
+        self._context.update(method=instruction.method.name, section=where.section, index=where.index)
         self.steps += 1
         self._started = monotonic()
 

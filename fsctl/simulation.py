@@ -14,6 +14,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 
@@ -28,15 +29,15 @@ from fsctl.simulator import Caller, Scripted
 from fsctl.simulator.caller import keys
 from fsctl.simulator.media import RATE, silence, write_wav
 from fsctl.stage import Stage, on_loopback, scratch
-from fsctl.story import Story, short
-from fsctl.web import Client, Policy, Response, redact, strip_credentials
+from fsctl.story import Entry, Story, short
+from fsctl.web import Client, Policy, Response, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from fsctl.call.events import CallEvent
     from fsctl.config import Config
-    from fsctl.story import Entry
+    from fsctl.simulator import SimulatedCall
     from fsctl.web import Timeouts
 
 __all__ = ["LIMIT", "simulate"]
@@ -81,18 +82,15 @@ def simulate(
             document = directory / "document" / "standard-input"
             document.parent.mkdir()
             document.write_bytes(text)
-        settings = replace(config, documents=replace(config.documents, directory=document.parent, fallback=""))
+        settings = replace(config, documents=replace(config.documents, directory=document.parent))
         with _Simulation(on_loopback(settings, directory, clock), clock, path, digits, vars, params) as stage:
-            story.say(f"{path}: {from_} calls {to}, at {speed:g} times real time. {_HONESTLY}")
+            story.say(f"{path}: {from_} calls {to}, at {speed:g} times real time; webhooks are shown, not sent")
             ended: Entry | None = None
             for entry in stage.run(document=document.name, to=to, from_=from_, behaviour=Caller(dictates=DICTATES)):
                 story.tell(entry)
                 if entry.kind == "script":
                     ended = entry
             return _conclude(story, stage, ended)
-
-
-_HONESTLY = "Webhooks are shown, not sent."
 
 
 def _is_valid(path: str, text: bytes, config: Config, *, json: bool, color: bool) -> bool:
@@ -105,13 +103,70 @@ def _is_valid(path: str, text: bytes, config: Config, *, json: bool, color: bool
 
 
 def _conclude(story: Story, stage: _Simulation, ended: Entry | None) -> int:
-    outcome = ended.fields["outcome"] if ended is not None else "error"
-    variables = ended.fields["variables"] if ended is not None else {}
-    ok = outcome != "error" and not stage.limited
+    """Tell what was left at the end; the exit code."""
     if stage.unpressed:
-        stage.note("note", text="")
+        text = f"nothing listened to keys, so the caller pressed none of {stage.unpressed}"
+        story.tell(Entry(stage.elapsed, "note", {"text": text}))
+    outcome = ended.fields["outcome"] if ended is not None else "not run"
+    variables = ended.fields["variables"] if ended is not None else {}
+    ok = outcome in {"finished", "hangup"} and not stage.limited
     story.block("Variables at the end", {name: short(value) for name, value in variables.items()} or {"none": ""})
+    story.end(stage.elapsed, ok=ok, why=_NOT_ENDED if stage.limited else _WHY.get(outcome, outcome))
     return 0 if ok else 1
+
+
+_NOT_ENDED = f"the script had not ended after {LIMIT:g} s of call time"
+_WHY = {
+    "finished": "the script ended without a script error",
+    "hangup": "the script ended with the call, without a script error",
+    "error": "the script ended with a script error",
+}
+
+
+class _Simulation(Stage):
+    """A stage with stand-ins for what lies beyond this machine, and a caller who presses keys."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: _Clock,
+        name: str,
+        digits: str,
+        vars: Mapping[str, str],  # noqa: A002 - the language's word
+        params: Mapping[str, str],
+    ) -> None:
+        self.unpressed = digits
+        web = _Web(clock, Policy(allow_private=config.network.allow_private), user_agent=f"fsctl/{__version__}")
+        super().__init__(
+            config,
+            clock=clock,
+            streams=Scripted(),
+            limit=LIMIT,
+            name=name,
+            observers=(self._listen,),
+            web=web,
+            messenger=_Shown(web, self.note),
+            files=_Sounds(web, config, self.note),
+            vars=vars,
+            params=params,
+        )
+        self.server.engine.evaluate("0", {})  # its child starts now, not in the middle of an instruction
+
+    def _listen(self, event: CallEvent) -> None:
+        """Begin to press the keys where the script first listens to any."""
+        if not self.unpressed or not isinstance(event, ControlChanged) or event.state != "recording":
+            return
+        call, caller = self.call, self.simulated
+        if call is None or caller is None:
+            return
+        if call.instruction.value.get("terminators", _TERMINATORS.get(event.method)):
+            for at, key in keys(self.unpressed):
+                self.later(_FIRST_KEY + at, self._press, caller, key)
+            self.unpressed = ""
+
+    def _press(self, caller: SimulatedCall, key: str) -> None:
+        self.note("note", text=f"the caller presses {key}")
+        caller.press(key)
 
 
 class _Clock(Clock):
@@ -139,3 +194,76 @@ class _Clock(Clock):
         finally:
             self._lost += super().monotonic() - self._since
             self._since = None
+
+
+class _Web(Client):
+    """Asks web servers for scripts. A simulated stream reaches nobody, so nobody's address is looked up for one."""
+
+    def __init__(self, clock: _Clock, policy: Policy, **options: Any) -> None:
+        super().__init__(policy, **options)
+        self._clock = clock
+
+    def fetch(self, method: str, url: str, **options: Any) -> Response:
+        """Ask; call time stands still."""
+        with self._clock.standing():
+            return super().fetch(method, url, **options)
+
+    def admit(self, url: str, *, timeout: float = 5.0) -> None:  # noqa: ARG002 - nothing is waited for
+        """Look at the form of the URL. Raises FetchError."""
+        self.wire_url(f"http{url[2:]}" if url[:2].lower() == "ws" else url)
+
+
+class _Shown:
+    """Carries webhooks no further than the story."""
+
+    def __init__(self, web: Client, note: Callable[..., None]) -> None:
+        self._web = web
+        self._note = note
+
+    def wire_url(self, url: str) -> str:
+        """The URL as its server would see it. Raises FetchError."""
+        return self._web.wire_url(url)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeouts: Timeouts,  # noqa: ARG002 - nothing is waited for
+        *,
+        received: Callable[[Mapping[str, str]], None] | None = None,  # noqa: ARG002 - nobody answers
+    ) -> int:
+        """Show a webhook, and say that it arrived. Raises FetchError for what is no URL."""
+        wire = self.wire_url(url)
+        told = jsonlib.loads(body) if body else dict(parse_qsl(urlsplit(wire).query))
+        shown = wire if body else wire.partition("?")[0]
+        self._note("webhook", method=method, url=redact(shown), sent=False, headers=dict(headers), body=told)
+        return 200
+
+
+class _Sounds(Files):
+    """Plays a second of silence for every sound behind a URL, except for the call's own recordings."""
+
+    def __init__(self, web: Client, config: Config, note: Callable[..., None]) -> None:
+        self._web = web
+        self._note = note
+        self._is_own = Recordings(config.recordings.directory, config.http.public_url).path_of_url
+        super().__init__(
+            web,
+            cache_directory=config.media.cache_directory,
+            max_bytes=config.media.cache_max_bytes,
+            max_file_bytes=config.media.max_file_bytes,
+            timeout=config.media.timeout,
+            own_urls=self._is_own,
+        )
+        self._silence = config.media.cache_directory / "silence.wav"
+        write_wav(self._silence, silence(RATE), 1)
+
+    def local(self, url: str, gain_db: float = 0.0) -> Path:
+        """The stand-in, or the recording. Raises FetchError."""
+        if self._is_own(url) is not None:
+            return super().local(url, gain_db)
+        shown = redact(self._web.wire_url(url))
+        self._note("note", text=f"{shown} is not fetched: a second of silence is played for it")
+        return self._silence

@@ -128,6 +128,16 @@ class Stage:
         self._script = False  # whether it runs
         self._steps = 0
         self._vars: dict[str, Any] = dict(parts.get("vars") or {})
+        self._told = 0.0  # the time of what was told last
+        self._tells: Mapping[type, Callable[[Any], None]] = {
+            CallStateChanged: self._state,
+            CallRefused: self._refused,
+            DocumentFetched: self._fetched,
+            MethodFinished: self._finished,
+            ScriptEnded: self._ended,
+            ScriptWarning: self._warned,
+            UserEvent: self._event,
+        }
         self.server = Server(
             config,
             clock=clock,
@@ -150,6 +160,15 @@ class Stage:
     def call(self) -> Call | None:
         """The service's call, while it lives."""
         return self.server.calls.get(self.simulated.uuid) if self.simulated is not None else None
+
+    @property
+    def elapsed(self) -> float:
+        """Call seconds since the call arrived."""
+        return self.clock.monotonic() - self._began
+
+    def later(self, seconds: float, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function after ``seconds`` of call time, unless the stage is gone by then."""
+        self._greenlets.append(self.clock.later(seconds, function, *arguments))
 
     def run(
         self, *, document: str, to: str, from_: str, behaviour: Caller, variables: Mapping[str, str] | None = None
@@ -198,7 +217,7 @@ class Stage:
     # -- order --
 
     def _note(self, step: _Step | None, kind: str, fields: Mapping[str, Any]) -> None:
-        entry = Entry(self.clock.monotonic() - self._began, kind, fields)
+        entry = Entry(self.elapsed, kind, fields)
         made = self.server.traffic.commands
         if self._waiting or made > self._read:
             self._waiting.append((made, step, entry))
@@ -209,8 +228,13 @@ class Stage:
         """Hand an entry out, after the beginning of its step."""
         if step is not None and not step.told:
             step.told = True
-            self._entries.put(Entry(step.began - self._began, "method", self._described(step)))
-        self._entries.put(entry)
+            self._tell(Entry(step.began - self._began, "method", self._described(step)))
+        self._tell(entry)
+
+    def _tell(self, entry: Entry) -> None:
+        """Hand an entry out; one that had to wait is as late as what it waited for."""
+        self._told = max(self._told, entry.at)
+        self._entries.put(replace(entry, at=self._told))
 
     def _described(self, step: _Step) -> dict[str, Any]:
         instruction = step.instruction
@@ -245,7 +269,7 @@ class Stage:
         step = self._maker(self._read)
         number, method = (step.number, step.instruction.method.name) if step is not None else (None, None)
         fields = {"step": number, "method": method, "command": redact(_command(said.data))}
-        self._put(step, Entry(self.clock.monotonic() - self._began, "freeswitch", fields))
+        self._put(step, Entry(self.elapsed, "freeswitch", fields))
         while self._waiting and self._waiting[0][0] <= self._read:
             self._put(*self._waiting.popleft()[1:])
 
@@ -264,9 +288,9 @@ class Stage:
     # -- what the service tells --
 
     def _happened(self, event: CallEvent) -> None:
-        tell = _TELLS.get(type(event))
+        tell = self._tells.get(type(event))
         if tell is not None:
-            tell(self, event)
+            tell(event)
 
     def _state(self, event: CallStateChanged) -> None:
         fields: dict[str, Any] = {"state": event.state}
@@ -325,17 +349,6 @@ class Stage:
         self.note("note", text=f"the call was not taken: {event.reason}")
 
 
-_TELLS: Mapping[type, Callable[[Stage, Any], None]] = {
-    CallStateChanged: Stage._state,
-    CallRefused: Stage._refused,
-    DocumentFetched: Stage._fetched,
-    MethodFinished: Stage._finished,
-    ScriptEnded: Stage._ended,
-    ScriptWarning: Stage._warned,
-    UserEvent: Stage._event,
-}
-
-
 def _destination(value: Any) -> Any:
     return value.get("dest", value) if isinstance(value, Mapping) else value
 
@@ -351,4 +364,4 @@ def _command(data: bytes) -> str:
     if command.verb == "sendmsg" and "execute-app-name" in headers:
         return f"{headers['execute-app-name']} {headers.get('execute-app-arg') or command.body}".rstrip()
     words = command.line.removeprefix("api ").removeprefix("bgapi ")
-    return _UUID.sub("", f"{words} {command.body}").strip()
+    return _UUID.sub("", " ".join(filter(None, (words, headers.get("event-subclass"), command.body)))).rstrip()

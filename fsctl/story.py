@@ -24,6 +24,7 @@ _NARROWEST = 40
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 # Methods whose parameters are other instructions, or are repeated by what they set.
 _UNSHOWN_PARAMETERS = frozenset({"cond", "set", "switch", "unset"})
+_WHOLE = frozenset({"end", "note", "warning"})  # never cut: they say what to do
 _BAD = frozenset({"error", "failed", "invalid"})
 _GOOD = frozenset({"ok", "finished"})
 
@@ -33,7 +34,8 @@ class Entry:
     """One thing that happened: ``at`` call seconds from the start, of a ``kind``, with what there is to say about it.
 
     Kinds: ``call`` (a state), ``document`` (asked for), ``method`` (an instruction begins), ``freeswitch`` (a command
-    it caused), ``result`` (it ended), ``webhook``, ``warning``, ``user_event``, ``note``, ``script`` (it ended).
+    it caused), ``result`` (it ended), ``webhook``, ``warning``, ``user_event``, ``note``, ``script`` (it ended) and
+    ``end`` (how it came out); the demonstration adds ``metric`` and ``check``.
     """
 
     at: float
@@ -59,9 +61,8 @@ class Story:
             click.echo(entry.as_json())
             return
         mark, rest, style = _LINES[entry.kind](entry.fields)
-        room = self._width - 10 - len(mark)
-        line = f"{entry.at:8.2f}  {self.styled(mark, **style)}{_cut(rest, room)}"
-        self._echo(line)
+        room = self._width - 10 - len(mark) if entry.kind not in _WHOLE else len(rest)
+        self._echo(f"{entry.at:8.2f}  {self.styled(mark, **style)}{_cut(rest, room)}")
 
     def say(self, text: str = "") -> None:
         """Tell people, and only people, something that is not an entry; as it is, without cutting it."""
@@ -75,6 +76,11 @@ class Story:
         widest = max(map(len, rows), default=0)
         for name, text in rows.items():
             self.say(f"  {name:<{widest}}  {_cut(text, self._width - widest - 4)}".rstrip())
+
+    def end(self, at: float, *, ok: bool, why: str) -> None:
+        """Tell how it came out."""
+        self.say()
+        self.tell(Entry(at, "end", {"ok": ok, "why": why}))
 
     def styled(self, text: str, **style: Any) -> str:
         """The text in colour, where colour is wanted."""
@@ -140,7 +146,7 @@ def _call(fields: Mapping[str, Any]) -> _Line:
 
 def _webhook(fields: Mapping[str, Any]) -> _Line:
     body = fields["body"]
-    told = body.get("params", {})
+    told = body.get("params", body)
     what = next((str(told[name]) for name in ("state", "call_state", "code") if name in told), "")
     rest = f"{fields['method']:<4} {fields['url']}  {body.get('event_type', '')}  {what}"
     return f"{'webhook':<17} ", rest.rstrip(), {"fg": "cyan"}
@@ -168,4 +174,5 @@ _LINES: Mapping[str, Callable[[Mapping[str, Any]], _Line]] = {
     "user_event": lambda it: (f"{'user_event':<17} ", short(it["event"]), {"fg": "cyan"}),
     "note": lambda it: (f"{'note':<17} ", it["text"], {"fg": "yellow"}),
     "script": _script,
+    "end": lambda it: (f"{'ok' if it['ok'] else 'failed':<17} ", it["why"], _of("ok" if it["ok"] else "failed")),
 }

@@ -70,6 +70,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         self._hub = get_hub()
         self._replies: deque[Waiter | Callable[[str], None] | str] = deque()
         self._unsent = bytearray()
+        self.call_id = ""  # for the log, once it is known
         self._flushing = False  # a flush is due at the end of this turn
         self._blocked = False  # the socket takes no more for now
         self._protocol = Protocol()
@@ -158,7 +159,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         except BlockingIOError:
             pass
         except OSError as error:
-            log.warning("event_socket_write_failed", problem=str(error))
+            log.warning("event_socket_write_failed", call_id=self.call_id, problem=str(error))
             self.close()
             return
         if not unsent:
@@ -166,7 +167,12 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
                 self._blocked = False
                 self._writable.stop()
         elif len(unsent) > _MOST_UNSENT:
-            log.error("event_socket_stuck", unsent=len(unsent), hint="FreeSWITCH does not read our commands")
+            log.error(
+                "event_socket_stuck",
+                call_id=self.call_id,
+                unsent=len(unsent),
+                hint="FreeSWITCH does not read our commands",
+            )
             self.close()
         elif not self._blocked:
             self._blocked = True
@@ -174,7 +180,12 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
 
     def _no_reply(self, name: str = "") -> None:
         waiting = name or next((entry for entry in self._replies if isinstance(entry, str)), "")
-        log.error("no_reply", command=waiting, hint="FreeSWITCH is overloaded or stuck; the connection is given up")
+        log.error(
+            "no_reply",
+            call_id=self.call_id,
+            command=waiting,
+            hint="FreeSWITCH is overloaded or stuck; the connection is given up",
+        )
         self.close()
 
     # -- up ------------------------------------------------------------------------------------------------------
@@ -186,12 +197,14 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            log.warning("event_socket_lost", problem=str(error))
+            log.warning("event_socket_lost", call_id=self.call_id, problem=str(error))
             self.close()
             return
         if not size:
             if not self._protocol.idle:
-                log.warning("event_socket_cut", problem="FreeSWITCH closed in the middle of a message")
+                log.warning(
+                    "event_socket_cut", call_id=self.call_id, problem="FreeSWITCH closed in the middle of a message"
+                )
             self.close()
             return
         try:
@@ -199,10 +212,10 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
                 self._handle(message)
         except ProtocolError as error:
             self._traffic.broken += 1
-            log.error("event_socket_garbage", problem=str(error))
+            log.error("event_socket_garbage", call_id=self.call_id, problem=str(error))
             self.close()
         except Exception:  # a bug of ours ends this connection, and no other
-            log.exception("event_socket_failed")
+            log.exception("event_socket_failed", call_id=self.call_id)
             self.close()
 
     def _handle(self, message: Message) -> None:
@@ -224,7 +237,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
                 text = message.text
                 if text.startswith("-"):
                     self._traffic.refused += 1
-                    log.warning("command_refused", command=waiting, reply=text.strip()[:200])
+                    log.warning("command_refused", call_id=self.call_id, command=waiting, reply=text.strip()[:200])
             elif isinstance(waiting, Waiter):
                 self._fact_at = monotonic()
                 waiting.switch(message)

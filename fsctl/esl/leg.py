@@ -98,7 +98,7 @@ class EslLeg:
         offer = facts.offered(self._connection.ask(_CONNECT, "connect", seconds).head)
         if not offer.full_control:
             raise ProtocolError("the dialplan's `socket` application lacks `full`: use `socket HOST:PORT async full`")
-        self.uuid = offer.uuid
+        self.uuid = self._connection.call_id = offer.uuid
         self.answered = offer.answer_state == "answered"
         self._expands = offer.expands
         frames = [
@@ -276,7 +276,7 @@ class EslLeg:
             try:
                 listener(fact)
             except Exception:  # one listener's fault must not cost the others the fact
-                log.exception("reaction_failed", fact=kind.__name__)
+                log.exception("reaction_failed", call_id=self.uuid, fact=kind.__name__)
         if kind is facts.HungUp:
             self._leave(fact.cause)  # type: ignore[union-attr]
         elif kind is facts.Ended:

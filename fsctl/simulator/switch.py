@@ -51,7 +51,8 @@ class Switch:
     or a function of both; anybody else answers. ``extensions`` are what ``transfer`` finds, ``dialplan`` what an
     arriving call runs (as default ``socket <target> async full``). ``mod_shout`` off: no mp3. ``writes_files`` off:
     recordings leave no file. ``keeps_transcript`` off saves the memory of everything said. ``nasty`` is for calls
-    that bring none of their own. ``overhears`` gets everything an application says as it is read. ``handshake`` are the real seconds an application has to say ``connect``.
+    that bring none of their own. ``overhears`` gets everything an application says, as it is read (with transcripts).
+    ``handshake`` are the real seconds an application has to say ``connect``.
     ``listen`` and ``password`` are for inbound event socket connections.
     Call :meth:`close` when done.
     """

@@ -195,16 +195,15 @@ class Stream:
                 timeout=limits.connect_timeout,
                 limit=limits.message,
             )
+            self._greenlet = None
+            self._begin(opened)
         except FetchError as problem:
             self._greenlet = None
             self._again(Ended(problem.reason, str(problem)))
         except Exception:  # the border of this stream: it ends, the others go on
-            log.exception("stream_connect_failed", stream_id=spec.stream_id)
+            log.exception("stream_open_failed", stream_id=spec.stream_id)
             self._greenlet = None
             self.end(Ended("internal", "the stream could not be opened"))
-        else:
-            self._greenlet = None
-            self._begin(opened)
 
     def _begin(self, opened: Opened) -> None:
         """Take the open connection over into the loop and say the first two messages."""

@@ -101,7 +101,7 @@ def stop(sequence: int) -> bytes:
 
 
 def _dump(message: Mapping[str, Any]) -> bytes:
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(message, separators=(",", ":")).encode("ascii")
 
 
 # -- from the endpoint -------------------------------------------------------------------------------------------

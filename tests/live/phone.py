@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 import struct
+from contextlib import suppress
 from time import monotonic
 
 import gevent
@@ -298,10 +299,8 @@ class Phone:
 
     def _packet(self, kind, number, stamp, source, payload):
         head = struct.pack("!BBHII", 0x80, kind, number & 0xFFFF, stamp & 0xFFFFFFFF, source)
-        try:
+        with suppress(OSError):  # the other side's port is gone: its BYE is under way
             self._rtp.sendto(head + payload, self._media)
-        except OSError:  # the other side's port is gone: its BYE is under way
-            pass
 
     def _hear(self):
         while True:

@@ -1,6 +1,7 @@
 """Text that would be commands, did it reach FreeSWITCH as such."""
 
 import json
+from uuid import uuid4
 
 import pytest
 
@@ -29,7 +30,7 @@ SHAPES = [
 @pytest.fixture
 def marker(directory, switch):
     """A file that FreeSWITCH could make, and that nobody makes."""
-    path = directory / "executed"
+    path = directory / f"executed-{uuid4()}"
     assert switch.api("expr 1+1") == "2"
     yield path
     assert not path.exists(), "text of a document was executed"

@@ -13,8 +13,6 @@ from fsctl.streams.audio import Format
 from fsctl.streams.hub import TooManyStreams
 from tests.streams.peers import Module, States, certificate, spec, stereo, tone, until
 
-pytestmark = pytest.mark.filterwarnings("ignore:'audioop' is deprecated:DeprecationWarning")
-
 SECOND = 8000
 
 

@@ -32,7 +32,7 @@ from fsctl.tally import Traffic
 from tests.live.switch import Switch
 from tests.streams.peers import States, spec, tone, until
 
-pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore:'audioop' is deprecated:DeprecationWarning")]
+pytestmark = pytest.mark.live
 
 ECHO = os.environ.get("FSCTL_LIVE_ECHO", "sofia/internal/echo@127.0.0.1:5080")
 
