@@ -165,6 +165,8 @@ class Session:
         except LegGone:
             outcome = "hangup"
         except ScriptError as error:
+            if error.code == "relay_script_internal_error" and error.__cause__ is not None:  # a bug of ours
+                log.error("method_failed", exc_info=error.__cause__)
             call.warn(error.code, error.message, fatal=True, where=error.where)
         except FetchError as error:
             call.warn("relay_script_method_execute_failed", f"no document: {error}", fatal=True)

@@ -21,6 +21,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
+from xml.etree import ElementTree
 
 import gevent
 import pytest
@@ -33,6 +34,7 @@ from tests.fakes import web
 from tests.live.phone import Phone, until
 from tests.live.switch import Switch, dial_string
 
+DIALPLAN = Path(__file__).parents[2] / "dialplan" / "public" / "50_fsctl.xml"
 _LOCK_SECONDS = 60.0
 
 
@@ -281,14 +283,13 @@ def new_phone(dial, switch):
 
 @pytest.fixture
 def outgoing(dial, listen, switch):
-    """Let FreeSWITCH call a phone, and hand the call to fsctl once it has answered."""
+    """Let FreeSWITCH call a phone and, once it has answered, run what our dialplan does before and with `socket`."""
 
-    def call(phone, **variables):
-        wanted = {"socket_resume": "true", "park_timeout": "60", **variables}
-        pairs = ",".join(f"{name}={value}" for name, value in wanted.items())
-        said = switch.api(
-            f"bgapi originate {{{pairs}}}{dial[0]}/phone@127.0.0.1:{phone.port} 'socket:{listen} async full' inline"
-        )
+    def call(phone):
+        extension = ElementTree.parse(DIALPLAN).find(".//extension[@name='fsctl']")
+        actions = [(action.get("application"), action.get("data")) for action in extension.iter("action")]
+        wanted = [*(f"set:{data}" for name, data in actions if name == "set"), f"socket:{listen} async full"]
+        said = switch.api(f"bgapi originate {dial[0]}/phone@127.0.0.1:{phone.port} '{','.join(wanted)}' inline")
         assert said.startswith("+OK"), said
         until(lambda: phone.answered_at, 5.0, "FreeSWITCH to call the phone")
 

@@ -95,14 +95,12 @@ def test_both_tracks_arrive_apart(house, customer, new_phone, new_endpoint, play
     assert strength(right, CALLER, 16000) < 100
 
 
-def test_both_tracks_of_a_call_answered_before_it_came_flow_where_the_dialplan_asked_for_silence(
-    house, new_phone, new_endpoint, outgoing
-):
+def test_both_tracks_of_a_call_answered_before_it_came_flow(house, new_phone, new_endpoint, outgoing):
     endpoint = new_endpoint()
     house.document({"stream": {"url": endpoint.url, "track": "both_tracks"}}, {"sleep": 1000}, {"stop_stream": {}})
     phone = new_phone()
     phone.say(tone(CALLER, 1.0))
-    outgoing(phone, send_silence_when_idle="-1", playback_terminators="none")
+    outgoing(phone)
     phone.wait_hung_up()
     left, right = np.frombuffer(endpoint.samples(), "<i2").reshape(-1, 2).T
     assert seconds_of(left, CALLER) == pytest.approx(1.0, abs=0.25)

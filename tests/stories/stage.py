@@ -12,7 +12,7 @@ import json
 import re
 import time
 import wave
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_plus
 
 import gevent
@@ -103,6 +103,8 @@ class Stage:
         self.pages = dict(pages or {})
         self.requests = []
         self.out = io.StringIO()
+        self._lines = []
+        self._read = 0
         self.stray = io.StringIO()
         self._stories = 0
         self._web = web.Server(self._answer)
@@ -182,8 +184,13 @@ class Stage:
 
     def log(self):
         """Every line fsctl logged, the switch's own left out."""
-        lines = [json.loads(line) for line in self.out.getvalue().splitlines()]
-        return [line for line in lines if not line["logger"].startswith("fsctl.simulator")]
+        self.out.seek(self._read)
+        for text in self.out:
+            line = json.loads(text)
+            if not line["logger"].startswith("fsctl.simulator"):
+                self._lines.append(line)
+        self._read = self.out.tell()
+        return self._lines
 
     def close(self):
         """End everything and see that nothing is left of any call."""
@@ -239,8 +246,6 @@ class Story:
 
     stage: Stage
     call: object
-    refused: bool = False
-    _first: int = field(default=0)
 
     # -- what was seen ------------------------------------------------------------------------------------------
 
@@ -362,8 +367,7 @@ class Story:
 
     def _told_its_end_once(self):
         events = self.events
-        if not events:
-            self.refused = True
+        if not events:  # refused, or never properly offered
             return
         assert [event.state for event in events if isinstance(event, CallStateChanged)].count("ended") == 1
         assert isinstance(events[-1], CallStateChanged), f"told after the end: {events[-1]}"
