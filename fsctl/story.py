@@ -24,7 +24,7 @@ _NARROWEST = 40
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 # Methods whose parameters are other instructions, or are repeated by what they set.
 _UNSHOWN_PARAMETERS = frozenset({"cond", "set", "switch", "unset"})
-_WHOLE = frozenset({"end", "note", "warning"})  # never cut: they say what to do
+_WHOLE = frozenset({"check", "end", "metric", "note", "warning"})  # never cut: they say what to do
 _BAD = frozenset({"error", "failed", "invalid"})
 _GOOD = frozenset({"ok", "finished"})
 
@@ -135,6 +135,10 @@ def _result(fields: Mapping[str, Any]) -> _Line:
     return f"  = {fields['outcome']}", rest.rstrip(), _of(fields["outcome"])
 
 
+def _word(ok: bool) -> str:
+    return "ok" if ok else "failed"
+
+
 def _of(outcome: str) -> dict[str, Any]:
     return {"fg": "red"} if outcome in _BAD else {"fg": "green"} if outcome in _GOOD else {}
 
@@ -174,5 +178,7 @@ _LINES: Mapping[str, Callable[[Mapping[str, Any]], _Line]] = {
     "user_event": lambda it: (f"{'user_event':<17} ", short(it["event"]), {"fg": "cyan"}),
     "note": lambda it: (f"{'note':<17} ", it["text"], {"fg": "yellow"}),
     "script": _script,
-    "end": lambda it: (f"{'ok' if it['ok'] else 'failed':<17} ", it["why"], _of("ok" if it["ok"] else "failed")),
+    "metric": lambda it: ("", f"{it['name']} {it['value']:g}", {}),
+    "check": lambda it: (f"{_word(it['ok']):<7} ", f"{it['name']:<12} {it['detail']}", _of(_word(it["ok"]))),
+    "end": lambda it: (f"{_word(it['ok']):<17} ", it["why"], _of(_word(it["ok"]))),
 }

@@ -11,6 +11,7 @@ from uuid import uuid4
 from fsctl.call.control import Control, Controls
 from fsctl.call.events import Callback, CallStateChanged, ScriptWarning, UserEvent
 from fsctl.call.states import CALL, advance
+from fsctl.errors import CommandFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -143,6 +144,17 @@ class Call:
         control = Control(self, kind, control_id or str(uuid4()), method=method, callback=callback)
         self.controls.add(control)
         return control
+
+    def stop(self, kind: str, control_id: str | None, *, latest: str, method: str) -> None:
+        """Stop the control with that id, else the one whose id the variable ``latest`` holds, and wait for its end.
+
+        Raises CommandFailed when there is none, or FreeSWITCH refuses.
+        """
+        wanted = control_id or str(self.vars.get(latest) or "")
+        control = self.controls.find(kind, wanted)
+        if control is None or control.stop is None:
+            raise CommandFailed(method, f"no {kind} {wanted[:80]!r} is running on this call")
+        control.stop()
 
     def warn(self, code: str, message: str, *, fatal: bool = False, where: Any = None) -> None:
         """Tell the world what went wrong in the script: at ``where``, else at the instruction that runs."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fsctl.errors import CommandFailed
 from fsctl.methods import record as recording_method
 from fsctl.methods.record import FORMATS, TERMINATORS, Capture
 from fsctl.swml.method import method
@@ -55,9 +54,5 @@ def record_call(call: Call, params: RecordCall) -> None:
 @method("stop_record_call", StopRecordCall, result="stop_record_call_result")
 def stop_record_call(call: Call, params: StopRecordCall) -> None:
     """Stop a recording; when this returns, its file is complete."""
-    control_id = params.control_id or str(call.vars.get("record_control_id") or "")
-    control = call.controls.find("record", control_id)
-    if control is None or control.stop is None:
-        raise CommandFailed("stop_record_call", f"no recording {control_id[:80]!r} is running on this call")
-    control.stop()
+    call.stop("record", params.control_id, latest="record_control_id", method="stop_record_call")
     call.vars["stop_record_call_result"] = "success"

@@ -104,11 +104,7 @@ def stream(call: Call, params: Stream) -> None:
 @method("stop_stream", StopStream, result="stop_stream_result")
 def stop_stream(call: Call, params: StopStream) -> None:
     """Stop a stream; when this returns, the endpoint has been told."""
-    control_id = params.control_id or str(call.vars.get("stream_control_id") or "")
-    control = call.controls.find("stream", control_id)
-    if control is None or control.stop is None:
-        raise CommandFailed("stop_stream", f"no stream {control_id[:80]!r} is running on this call")
-    control.stop()
+    call.stop("stream", params.control_id, latest="stream_control_id", method="stop_stream")
     call.vars["stop_stream_result"] = "success"
 
 

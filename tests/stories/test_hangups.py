@@ -199,4 +199,38 @@ def test_the_long_call_is_what_the_moments_are_taken_from(long_calls):
     assert [one.application for one in story.call.applications] == APPLICATIONS
     assert story.warnings == []
     assert (story.script.outcome, story.ended.end_reason, story.ended.cause) == ("finished", "busy", "USER_BUSY")
-    assert list(story.controls()) == [(kind, story.controls()) and key for kind, key in enumerate(story.controls())]
+    assert list(story.controls().values()) == [
+        ["playing", "finished"],
+        ["recording", "finished"],
+        ["streaming", "finished"],
+        ["playing", "finished"],
+        ["recording", "finished"],
+    ]
+
+
+@pytest.mark.parametrize(("when", "number"), MOMENTS, ids=lambda one: str(one))
+def test_the_caller_leaves(long_calls, when, number):
+    story = long_calls[when, number].end()
+    said = story.commands
+    answered = story.call.answered
+    assert story.ended.end_reason in (("hangup",) if answered else ("abandoned",)), said
+    assert story.ended.end_source == "inbound"
+    assert story.script.outcome in ("hangup", "finished")
+    assert [warning.message for warning in story.warnings if "ERR" not in warning.message] == []
+    assert len(story.wire) <= len(COMMANDS)
+
+
+@pytest.mark.parametrize(("where", "at"), BROKEN)
+def test_the_socket_breaks(long_calls, where, at):
+    story = long_calls[where, at].end()
+    if at == "connect":
+        assert story.events == []
+        return
+    assert story.states[-1] == "ended"
+    assert story.script.outcome in ("hangup", "finished")
+    if at not in ("CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE", "notice", "api uuid_kill"):
+        assert story.ended.end_reason == "error"
+        assert story.ended.end_source == "none"
+    told = [hook.event["params"].get("call_state") for hook in story.webhooks("/hook")]
+    assert told[-1] == "ended"
+    assert told.count("ended") == 1

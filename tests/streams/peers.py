@@ -1,6 +1,7 @@
 """The other sides of the hub: endpoints on a real WebSocket server library, a module on its client."""
 
 import contextlib
+import inspect
 import json
 import math
 import ssl
@@ -22,6 +23,7 @@ from fsctl.streams.audio import Format
 from fsctl.streams.endpoint import StreamSpec
 
 PCMU = Format("PCMU", 8000, 20)
+DIRECT = {"proxy": None} if "proxy" in inspect.signature(connect).parameters else {}  # older ones know no proxies
 
 
 def until(condition, seconds=5.0, what=""):
@@ -153,7 +155,7 @@ class Module:
     """What mod_audio_stream does on its WebSocket."""
 
     def __init__(self, url, *, metadata=None):
-        self._context = connect(url, compression=None, max_size=None, proxy=None)
+        self._context = connect(url, compression=None, max_size=None, **DIRECT)
         self.connection = self._context.__enter__()
         if metadata is not None:
             self.connection.send(metadata)

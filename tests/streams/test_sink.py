@@ -11,7 +11,7 @@ import pytest
 
 from fsctl.streams.audio import Format
 from fsctl.streams.sink import Sink
-from tests.streams.peers import Module, States, spec, tone, until
+from tests.streams.peers import DIRECT, Module, States, spec, tone, until
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_cut_stream_leaves_a_whole_file(hub, sink):
 def test_what_is_no_stream_is_told(sink):
     from websockets.sync.client import connect
 
-    with connect(f"ws://127.0.0.1:{sink.port}/", proxy=None) as stranger:
+    with connect(f"ws://127.0.0.1:{sink.port}/", **DIRECT) as stranger:
         stranger.send("nonsense")
         stranger.send('{"event":"media"}')
         until(lambda: sum("not understood" in line for line in sink.lines) == 2)
