@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo style types tests check bench live clean
+.PHONY: help venv demo style types tests check bench bench-live live clean
 
 help: ## list what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 venv: $(INSTALLED) ## make .venv with fsctl and what its tests need
 
@@ -39,6 +39,9 @@ check: style types tests ## all of the above; what CI runs
 
 bench: $(INSTALLED) ## measure: CPU and latency per call, webhooks, memory
 	$(BIN)/python -m tests.benchmarks
+
+bench-live: $(INSTALLED) ## measure calls over SIP: a real FreeSWITCH on this host, and sipp
+	$(BIN)/python -m tests.benchmarks.live
 
 live: $(INSTALLED) ## tests against a real FreeSWITCH on this host's loopback
 	$(BIN)/python -m pytest -m live

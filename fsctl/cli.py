@@ -112,8 +112,10 @@ def serve(config_path: Path | None) -> int:
 def demo(json: bool) -> int:
     """Show one call from start to end, without a FreeSWITCH.
 
-    Starts the service, a simulated switch and a receiver of webhooks on loopback. A call answers, streams, records,
-    plays and hangs up; the story and the webhooks are printed as they happen.
+    Starts the service, a simulated switch and a receiver of webhooks on loopback. A call answers, streams, plays,
+    records, plays its recording and hangs up. What happens is printed as it happens: each instruction and its result,
+    what FreeSWITCH is told (>), each webhook as it arrives. Takes about four seconds, leaves nothing behind, and exits
+    0 only when the call really did all of it, else 1. The log, from warnings on, goes to standard error.
 
     \b
     Examples:
@@ -152,9 +154,19 @@ def simulate(
 ) -> int:
     """Run one document against a simulated switch, faster than real time.
 
-    DOC is a file, or - for standard input. Prints each method with its result, what FreeSWITCH is asked, the
-    webhooks, the final variables and how the call ended. Exits 0 when the script ended without a
-    script error. --vars and --params give text, and may be repeated.
+    DOC is a file, or - for standard input. Prints, with the seconds of the call: each instruction (section:line) and
+    its result (=), what FreeSWITCH is told (>), webhooks, warnings, the final variables and how the call ended. Exits
+    0 when the script ended without a script error, else 1. A document with mistakes is not run: they are listed as by
+    fsctl check. --vars and --params give text, and may be repeated. The log goes to standard error.
+
+    Nothing leaves this machine but what the script's logic needs: documents of execute and transfer are really
+    fetched, and the request method really asks, under the rules of network.allow_private; call time stands still
+    meanwhile. Webhooks are shown, not sent. For a sound behind a URL a second of silence is played. Streams connect, to
+    nobody. Recordings are made, and are gone afterwards.
+
+    The caller talks for two seconds when a recording begins, and is silent otherwise. --digits are pressed from one
+    second after the script first listens to keys: a record, or a record_call with terminators. After 300 seconds of
+    call time the caller leaves; a script that had not ended by then exits 1.
 
     \b
     Examples:

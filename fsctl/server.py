@@ -26,7 +26,7 @@ from fsctl.clock import Clock
 from fsctl.esl.listener import Listener
 from fsctl.fetch import Documents, DocumentSettings
 from fsctl.javascript.engine import Engine
-from fsctl.journal import journal
+from fsctl.journal import journal as write_journal
 from fsctl.media.files import Files
 from fsctl.media.recordings import Recordings
 from fsctl.media.voices import Voices
@@ -60,7 +60,8 @@ class Server:
 
     ``observers`` hear every event besides webhooks and metrics. ``web`` asks for documents and for scripts,
     ``messenger`` carries webhooks and ``files`` gives sounds from URLs, where these are not the real ones; ``vars`` and
-    ``params`` are what each call's first document begins with. Raises OSError when an address cannot be had.
+    ``params`` are what each call's first document begins with; ``journal`` off leaves events out of the log, for whoever
+    tells them otherwise. Raises OSError when an address cannot be had.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Server:
         files: Files | None = None,
         vars: Mapping[str, Any] | None = None,  # noqa: A002 - the language's word
         params: Mapping[str, Any] | None = None,
+        journal: bool = True,
     ) -> None:
         clock = clock or Clock()
         sockets = sockets or {}
@@ -97,7 +99,7 @@ class Server:
         )
         self.traffic = Traffic()
         self.metrics = Metrics(CollectorRegistry(), live=self._live, methods=METHODS.names, traffic=self.traffic)
-        self.bus = Bus(journal, self.metrics, self.sender, *observers)
+        self.bus = Bus(*([write_journal] if journal else []), self.metrics, self.sender, *observers)
         recordings = Recordings(
             config.recordings.directory, config.http.public_url, min_free_bytes=config.recordings.min_free_bytes
         )

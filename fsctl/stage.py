@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import re
+import signal
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -57,9 +59,18 @@ _UUID = re.compile(r"(?<= )[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?: |$)")
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A directory for everything a call leaves, which is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="fsctl-", ignore_cleanup_errors=True) as name:
-        yield Path(name).resolve()
+    """A directory for everything a call leaves, which is gone afterwards, also when we are told to terminate."""
+    before = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with tempfile.TemporaryDirectory(prefix="fsctl-", ignore_cleanup_errors=True) as name:
+            yield Path(name).resolve()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _exit(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def listening() -> socket.socket:
@@ -143,6 +154,7 @@ class Stage:
             clock=clock,
             sockets={"event_socket": listening(), "http": listening(), **(sockets or {})},
             observers=(self._happened, *observers),
+            journal=False,
             **parts,
         )
         self.server.start()

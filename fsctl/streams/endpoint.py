@@ -45,6 +45,7 @@ _NORMAL_CLOSE = 1000
 _FOR_GOOD = frozenset((1000, 1002, 1003, 1007, 1008, 1009, 1010))  # meant, or met again by a second try
 _HOPELESS = frozenset(("address", "scheme", "malformed"))
 _LONGEST_PAUSE = 8.0
+_STABLE_SECONDS = 10.0  # a connection that held so long was none of the failed tries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,7 @@ class Stream:
         "_greenlet",
         "_line",
         "_next_ping",
+        "_opened",
         "_playout",
         "_resample",
         "_tls",
@@ -171,6 +173,7 @@ class Stream:
         self._gap_begin = 0
         self._awaiting = False
         self._next_ping = 0.0
+        self._opened = 0.0
         self._closing_until = 0.0
         self._closing = Ended("stopped")
         self._budget = 0
@@ -215,13 +218,13 @@ class Stream:
             link = SecureLink(opened.sock, opened.tls, receive=self._receive, gone=self._gone, limit=self.limits.unsent)
         self.link = link
         self._connections += 1
-        self._tries = 0
         self._awaiting = False
         self._budget = self.limits.read_per_second
-        self._next_ping = time.monotonic() + self.limits.heartbeat * random.uniform(0.5, 1.0)  # noqa: S311 - spread
+        self._opened = time.monotonic()
+        self._next_ping = self._opened + self.limits.heartbeat * random.uniform(0.5, 1.0)  # noqa: S311 - spread
         at = fanout.join(self)
         gap = None
-        if self._connections == 1:
+        if not self.started:
             self._base = at
         else:
             self._counters.reconnected += 1
@@ -233,7 +236,7 @@ class Stream:
         link.send(masked_text(messages.CONNECTED) + masked_text(start))
         if not link.open:  # gone already, and that was dealt with
             return
-        if self._connections == 1:
+        if not self.started:
             if spec.two_way and self._line is not None and not self._open_playout(self._line):
                 return
             self.state = "streaming"
@@ -367,11 +370,13 @@ class Stream:
         self._hang_up()
         if self._playout is not None:
             self._playout.clear()
+        if time.monotonic() - self._opened >= _STABLE_SECONDS:
+            self._tries = 0
         self._again(ended)
 
     def _again(self, ended: Ended) -> None:
         """Connect again, if this stream does that and has not tried too often."""
-        if not self._connections or self._tries >= self.spec.reconnects or ended.reason in _HOPELESS:
+        if not self.started or self._tries >= self.spec.reconnects or ended.reason in _HOPELESS:
             self.end(ended)
             return
         pause = min(self.limits.backoff * 2**self._tries, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311

@@ -13,14 +13,12 @@ Without an answer everything here is skipped, and the reason says what was missi
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic
 from xml.etree import ElementTree
 
 import gevent
@@ -32,22 +30,17 @@ from fsctl.config import load
 from fsctl.server import Server
 from tests.fakes import web
 from tests.live.phone import Phone, until
-from tests.live.switch import Switch, dial_string
+from tests.live.switch import Switch, address, dial_string, to_ourselves
 
 DIALPLAN = Path(__file__).parents[2] / "dialplan" / "public" / "50_fsctl.xml"
 _LOCK_SECONDS = 60.0
-
-
-def _address(text):
-    host, _, port = text.rpartition(":")
-    return host, int(port)
 
 
 @pytest.fixture(scope="session")
 def switch():
     where = os.environ.get("FSCTL_LIVE_ESL", "127.0.0.1:8021")
     try:
-        found = Switch(_address(where), os.environ.get("FSCTL_LIVE_PASSWORD", "ClueCon"))
+        found = Switch(address(where), os.environ.get("FSCTL_LIVE_PASSWORD", "ClueCon"))
     except (OSError, PermissionError, gevent.Timeout) as problem:
         pytest.skip(f"no FreeSWITCH at {where} (FSCTL_LIVE_ESL, FSCTL_LIVE_PASSWORD): {problem}")
     yield found
@@ -57,27 +50,13 @@ def switch():
 @pytest.fixture(scope="session")
 def listen(switch):
     """The address FreeSWITCH's dialplan hands calls to, ours alone as long as the tests run."""
-    host, port = _address(os.environ.get("FSCTL_LIVE_LISTEN", "127.0.0.1:8084"))
-    with (Path(tempfile.gettempdir()) / f"port{port}.lock").open("a") as lock:
-        deadline = monotonic() + _LOCK_SECONDS
-        while not _taken(lock, host, port):
-            if monotonic() > deadline:
-                pytest.skip(
-                    f"{host}:{port} (FSCTL_LIVE_LISTEN) was in use for {_LOCK_SECONDS:g} s; stop what listens there"
-                )
-            gevent.sleep(0.5)
+    host, port = address(os.environ.get("FSCTL_LIVE_LISTEN", "127.0.0.1:8084"))
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(to_ourselves(host, port, _LOCK_SECONDS))
+        except OSError as problem:
+            pytest.skip(f"{problem} (FSCTL_LIVE_LISTEN); stop what listens there")
         yield f"{host}:{port}"
-
-
-def _taken(lock, host, port):
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="session")

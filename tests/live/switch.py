@@ -1,8 +1,12 @@
-"""The real FreeSWITCH, as an operator sees it: its API, and the ends of channels."""
+"""The real FreeSWITCH, as an operator sees it: its API, and the ends of channels. And the port it hands calls to."""
 
 from __future__ import annotations
 
+import fcntl
 import re
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 
 import gevent
@@ -57,6 +61,38 @@ class Switch:
                     self._welcome.put(message)
                 elif message.kind in ("reply", "api"):
                     self._replies.put(message)
+
+
+@contextmanager
+def to_ourselves(host, port, seconds):
+    """Hold a port that nothing else listens on, and that no other of our runs uses meanwhile.
+
+    OSError when it does not become free within ``seconds``.
+    """
+    with (Path(tempfile.gettempdir()) / f"port{port}.lock").open("a") as lock:
+        deadline = monotonic() + seconds
+        while not _taken(lock, host, port):
+            if monotonic() > deadline:
+                raise OSError(f"{host}:{port} was in use for {seconds:g} s")
+            gevent.sleep(0.5)
+        yield
+
+
+def _taken(lock, host, port):
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError:
+        return False
+    return True
+
+
+def address(text):
+    """``HOST:PORT`` as a pair."""
+    host, _, port = text.rpartition(":")
+    return host, int(port)
 
 
 def dial_string(text):

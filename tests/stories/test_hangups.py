@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import gevent
 import pytest
 
@@ -74,21 +76,21 @@ PAGES = {
 class Moment(Nasty):
     """The caller leaves when a command comes (``before``), or when it was executed and its reply is due (``after``)."""
 
+    __slots__ = ("told",)
+
     def __init__(self, number, when):
         super().__init__()
-        self.number, self.when = number, when
-        self.seen = 0
-        self.leave = None
+        object.__setattr__(self, "told", SimpleNamespace(number=number, when=when, seen=0, leave=None))
 
     def refusal(self, names):
-        mine = self.seen == self.number
-        object.__setattr__(self, "reply_delay", 2.0 if mine and self.when == "after" else 0.0)
-        self.seen += 1
-        if mine and self.when == "before":
-            self.leave()
+        told = self.told
+        mine = told.seen == told.number
+        told.seen += 1
+        object.__setattr__(self, "reply_delay", 2.0 if mine and told.when == "after" else 0.0)
+        if mine and told.when == "before":
+            told.leave()
         elif mine:
-            gevent.spawn_later(0.01, self.leave)
-        return super().refusal(names)
+            gevent.spawn_later(0.01, told.leave)
 
 
 class Ending:
@@ -119,7 +121,7 @@ def mischief(when, number):
     """What the switch and the caller do for one moment, and who has to be told how to leave."""
     if when in ("before", "after"):
         moment = Moment(number, when)
-        return {"nasty": moment}, moment
+        return {"nasty": moment}, moment.told
     if when == "end":
         ending = Ending(number)
         return {"nasty": Nasty(lost=ending)}, ending

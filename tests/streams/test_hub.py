@@ -348,6 +348,17 @@ class TestReconnecting:
         assert states.told == [("streaming", None), ("finished", "refused")]
         module.close()
 
+    def test_an_endpoint_that_accepts_and_leaves_again_is_not_tried_for_ever(self, make_hub, make_endpoint):
+        def leave(connection, message):
+            if message["event"] == "start":
+                connection.close(1011)
+
+        hub, endpoint = make_hub(limits={"backoff": 0.01}), make_endpoint(talk=leave)
+        _, module, _, states = start(hub, endpoint, reconnects=2)
+        assert states.wait("finished").detail == "the endpoint closed with 1011"
+        assert len(endpoint.connections) == 3
+        module.close()
+
     def test_a_close_that_was_meant_is_an_end(self, hub, endpoint):
         _, module, _, states = start(hub, endpoint, reconnects=3)
         endpoint.connections[0].close(1000)
