@@ -40,7 +40,7 @@ check: style types tests ## all of the above; what CI runs
 bench: $(INSTALLED) ## measure: CPU and latency per call, webhooks, memory
 	$(BIN)/python -m tests.benchmarks
 
-bench-live: $(INSTALLED) ## measure calls over SIP: a real FreeSWITCH on this host, and sipp
+bench-live: $(INSTALLED) ## measure calls over SIP through a real FreeSWITCH on this host
 	$(BIN)/python -m tests.benchmarks.live
 
 live: $(INSTALLED) ## tests against a real FreeSWITCH on this host's loopback

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 # The commands that run calls.
-PATCHED = frozenset({"serve", "demo", "simulate"})
+PATCHED = frozenset({"serve", "demo", "simulate", "stream-sink"})
 
 
 def main() -> None:

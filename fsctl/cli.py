@@ -231,6 +231,38 @@ def check(documents: tuple[str, ...], json: bool, config_path: Path | None) -> i
     return int(wrong)
 
 
+@cli.command("stream-sink")
+@click.option("--port", type=click.IntRange(0, 65535), default=9000, show_default=True, help="Port to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("streams"),
+    show_default=True,
+    help="Folder for the WAV files; made when it is not there.",
+)
+@click.option("--echo", is_flag=True, help="Send the audio back (bidirectional streams).")
+def stream_sink(port: int, host: str, out: Path, echo: bool) -> int:
+    """Be an endpoint of streams: write what comes as WAV files and print the messages.
+
+    One file for each stream and track. For trying documents out: set streams.allow_plaintext and put the address into
+    network.allow_private, then stream to ws://127.0.0.1:9000/. Ends with Ctrl-C.
+
+    \b
+    Examples:
+      fsctl stream-sink
+      fsctl stream-sink --port 9100 --out /tmp/streams --echo
+    """
+    from fsctl.streams import sink  # noqa: PLC0415 - only this command needs it
+
+    try:
+        sink.run(out, host=host, port=port, echo=echo, tell=click.echo)
+    except OSError as error:
+        click.echo(f"cannot listen on {host}:{port} or write to {out}: {error}", err=True)
+        return 1
+    return 0
+
+
 @cli.group(short_help="Show or check the settings.")
 def config() -> None:
     """Look at the settings: what they are, where each came from, whether they can be used."""

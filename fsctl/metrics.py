@@ -284,6 +284,26 @@ LIVE: Final[Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], st
     "commands": (CounterMetricFamily, "fsctl_event_socket_commands", "Commands sent to FreeSWITCH."),
     "refused": (CounterMetricFamily, "fsctl_event_socket_commands_refused", "Commands FreeSWITCH refused."),
     "broken": (CounterMetricFamily, "fsctl_event_socket_protocol_errors", "Connections ended for broken framing."),
+    "streams_dropped": (
+        CounterMetricFamily,
+        "fsctl_stream_messages_dropped",
+        "Messages not sent because the endpoint was too slow.",
+    ),
+    "streams_reconnected": (
+        CounterMetricFamily,
+        "fsctl_streams_reconnected",
+        "Lost streams that were connected again.",
+    ),
+    "streams_refused": (
+        CounterMetricFamily,
+        "fsctl_stream_clients_refused",
+        "Clients of the hub's listener without a valid token.",
+    ),
+    "streams_feeds_lost": (
+        CounterMetricFamily,
+        "fsctl_stream_feeds_lost",
+        "Connections of mod_audio_stream that were lost while streams needed them.",
+    ),
     "evaluations": (CounterMetricFamily, "fsctl_javascript_evaluations", "Expressions that went to JavaScript."),
     "kills": (CounterMetricFamily, "fsctl_javascript_kills", "JavaScript processes killed at the deadline."),
     "deaths": (CounterMetricFamily, "fsctl_javascript_deaths", "JavaScript processes that ended unasked."),

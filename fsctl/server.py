@@ -27,12 +27,15 @@ from fsctl.esl.listener import Listener
 from fsctl.fetch import Documents, DocumentSettings
 from fsctl.javascript.engine import Engine
 from fsctl.journal import journal as write_journal
+from fsctl.freeswitch.speech import Recogniser
 from fsctl.media.files import Files
 from fsctl.media.recordings import Recordings
 from fsctl.media.voices import Voices
 from fsctl.methods import METHODS
 from fsctl.metrics import Metrics
 from fsctl.session import House, Session
+from fsctl.streams.endpoint import Limits as StreamLimits
+from fsctl.streams.hub import Hub
 from fsctl.swml.check import Compiler
 from fsctl.swml.interpreter import Limits
 from fsctl.tally import Traffic
@@ -60,7 +63,7 @@ class Server:
 
     ``observers`` hear every event besides webhooks and metrics. ``web`` asks for documents and for scripts,
     ``messenger`` carries webhooks and ``files`` gives sounds from URLs, where these are not the real ones; ``vars`` and
-    ``params`` are what each call's first document begins with; ``journal`` off leaves events out of the log, for whoever
+    ``params`` are what each call's first document begins with; ``journal`` off leaves events out of the log, for who
     tells them otherwise. Raises OSError when an address cannot be had.
     """
 
@@ -90,6 +93,14 @@ class Server:
             user_agent=f"fsctl/{__version__}",
             pool_size=config.webhooks.concurrency_per_host,
         )
+        self.hub = Hub(
+            self.web.dial,
+            address=config.streams.hub_listen,
+            limits=StreamLimits(
+                connect_timeout=config.streams.endpoint_timeout, heartbeat=float(config.streams.heartbeat)
+            ),
+            max_streams=config.streams.max_per_call,
+        )
         self.sender = Sender(
             messenger or self.web,
             settings=config.webhooks,
@@ -118,8 +129,12 @@ class Server:
             recordings=recordings,
             voices=Voices(config.media.tts_engine, config.media.tts_voice, config.media.voices),
             streams=config.streams,
+            hub=self.hub,
             max_duration=config.calls.max_duration,
             request_timeout=config.script.request_timeout,
+            recogniser=Recogniser(config.media.asr_engine, config.media.asr_grammar)
+            if config.media.asr_engine
+            else None,
         )
         house = House(
             config=config,
@@ -169,6 +184,8 @@ class Server:
     def start(self) -> None:
         """Listen. Raises OSError, naming the address, when one is taken."""
         self.http.start()
+        if self.config.streams.mode == "hub":
+            self.hub.start()
         self.listener.start()
         log.info("listening", version=__version__, event_socket=_address(self.listener.address))
 
@@ -196,6 +213,8 @@ class Server:
     def stop(self) -> None:
         """Send what webhooks are waiting, and close everything."""
         self.listener.stop()
+        if self.config.streams.mode == "hub":
+            self.hub.stop()
         self.sender.drain(WEBHOOK_DRAIN_SECONDS)
         self.sender.close()
         self.http.stop()
@@ -206,10 +225,19 @@ class Server:
         return {
             **self.calls.counts(),
             "webhook_backlog": self.sender.backlog,
+            "streams_dropped": self.hub.counters.dropped_messages,
+            "streams_reconnected": self.hub.counters.reconnected,
+            "streams_refused": self.hub.counters.refused_clients,
+            "streams_feeds_lost": self.hub.counters.lost_feeds,
             "evaluations": self.engine.evaluations,
             "kills": self.engine.kills,
             "deaths": self.engine.deaths,
         }
+
+
+def _recogniser(config: Config) -> Recogniser | None:
+    media = config.media
+    return Recogniser(media.asr_engine, media.asr_grammar) if media.asr_engine else None
 
 
 def _limits(config: Config) -> Limits:

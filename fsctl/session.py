@@ -16,7 +16,7 @@ import structlog
 from fsctl import log as logs
 from fsctl.call.call import Call
 from fsctl.call.events import CallInfo, CallRefused, MethodFinished, ScriptEnded
-from fsctl.errors import CommandFailed, FetchError, LegGone, ProtocolError, ScriptError
+from fsctl.errors import CommandFailed, FetchError, FsctlError, LegGone, ProtocolError, ScriptError
 from fsctl.esl.leg import EslLeg
 from fsctl.fetch import request_body
 from fsctl.freeswitch import causes, facts
@@ -165,8 +165,9 @@ class Session:
         except LegGone:
             outcome = "hangup"
         except ScriptError as error:
-            if error.code == "relay_script_internal_error" and error.__cause__ is not None:  # a bug of ours
-                log.error("method_failed", exc_info=error.__cause__)
+            broken = error.code == "relay_script_internal_error" and error.__cause__
+            if broken and not isinstance(broken, FsctlError):  # a bug of ours
+                log.error("method_failed", exc_info=broken)
             call.warn(error.code, error.message, fatal=True, where=error.where)
         except FetchError as error:
             call.warn("relay_script_method_execute_failed", f"no document: {error}", fatal=True)
@@ -225,8 +226,10 @@ class Session:
         for control in call.controls.running():
             if control.abandon is not None:
                 control.abandon()
+        if call.streams is not None:
+            call.streams.close("hangup")
         ended = leg.ended or facts.Ended(leg.cause, "", None)
-        answered = bool(call.answer_time)
+        answered = bool(call.answer_time) or ended.answered
         direction = call.info.direction
         reason = causes.end_reason(ended.cause, direction=direction, answered=answered, disposition=ended.disposition)
         call.to(

@@ -82,8 +82,11 @@ def listening() -> socket.socket:
 
 
 def on_loopback(config: Config, directory: Path, clock: Clock) -> Config:
-    """The settings with everything that is written going below ``directory``, for a call at the clock's speed."""
-    streams = replace(config.streams, connect_timeout=config.streams.connect_timeout * clock.speed)
+    """The settings with everything that is written going below ``directory``, for a call at the clock's speed.
+
+    The simulated mod_audio_stream goes to endpoints by itself: a hub would really connect to them.
+    """
+    streams = replace(config.streams, mode="direct", connect_timeout=config.streams.connect_timeout * clock.speed)
     return replace(
         config,
         recordings=replace(config.recordings, directory=directory / "recordings", min_free_bytes=0),

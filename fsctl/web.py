@@ -186,6 +186,17 @@ def redact(url: str) -> str:
     return path + (question and "?…")
 
 
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """A connected socket, and what its protocol needs to know of the URL. ``shown`` is what may be logged."""
+
+    sock: socket.socket
+    url: str
+    host: str
+    authorization: str | None = field(repr=False)
+    shown: str
+
+
 class Client:
     """HTTP for everything that leaves fsctl.
 
@@ -229,6 +240,20 @@ class Client:
             self._door.admit(target.host, target.port, timeout)
         except FAILURES as error:
             raise _explain(target, error) from error
+
+    def dial(self, url: str, *, timeout: float) -> Dialled:
+        """Connect to the host of a ``ws`` or ``wss`` URL, as guarded as everything else; TLS is the caller's.
+
+        Raises FetchError.
+        """
+        target = self._elsewhere(url)
+        if target.scheme not in ("ws", "wss"):
+            raise FetchError(target.shown, "scheme", f"is {target.scheme}, not ws or wss")
+        try:
+            sock = self._door.open(target.host, target.port, timeout, ())
+        except FAILURES as error:
+            raise _explain(target, error) from error
+        return Dialled(sock, target.url, target.host.strip("[]"), target.authorization, target.shown)
 
     def fetch(
         self,

@@ -121,7 +121,7 @@ def test_help_is_there_and_teaches_by_example(fsctl, names):
 def test_help_lists_what_there_is(fsctl):
     _, out, _ = fsctl("--help")
     listed = [line.split()[0] for line in out.partition("Commands:\n")[2].splitlines()]
-    assert listed == ["check", "config", "demo", "serve", "simulate"]
+    assert listed == ["check", "config", "demo", "serve", "simulate", "stream-sink"]
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,7 @@ def test_every_setting_the_readme_names_exists():
 
 
 def test_every_command_the_readme_names_exists():
-    named = set(re.findall(r"fsctl (serve|demo|simulate|check|config|doctor|webhooks)\b", README))
+    named = set(re.findall(r"fsctl (serve|demo|simulate|check|config|stream-sink|doctor|webhooks)\b", README))
     assert named == set(cli.commands)
 
 

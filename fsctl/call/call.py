@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fsctl.call.leg import Leg
     from fsctl.call.services import Services
     from fsctl.clock import Clock
+    from fsctl.streams.attachment import CallStreams
 
 __all__ = ["Call"]
 
@@ -48,6 +49,7 @@ class Call:
         self.start_time = info.created_at
         self.answer_time = 0.0
         self.interactions = 0  # digits pressed and speech recognised so far
+        self.streams: CallStreams | None = None  # made by the first stream
         self.instruction: Any = None  # what runs now, for warnings and logs
         self._cancel_limit: Callable[[], None] | None = None
         self._scope: dict[str, Any] | None = None

@@ -32,6 +32,24 @@ CONTROLS: dict[str, dict[str, frozenset[str]]] = {
         "no_input": frozenset(),
         "error": frozenset(),
     },
+    "denoise": {
+        "": frozenset({"denoising"}),
+        "denoising": frozenset({"finished"}),
+        "finished": frozenset(),
+    },
+    # These two tell results, not states: the first word of a collection may be its last.
+    "collect": {
+        "": frozenset({"collecting", "finished", "error"}),
+        "collecting": frozenset({"collecting", "finished", "error"}),
+        "finished": frozenset(),
+        "error": frozenset(),
+    },
+    "detect": {
+        "": frozenset({"detected", "finished", "error"}),
+        "detected": frozenset({"detected", "finished", "error"}),
+        "finished": frozenset(),
+        "error": frozenset(),
+    },
     # A stream that never connects ends without having streamed, so that its control id is free again.
     "stream": {
         "": frozenset({"streaming", "finished"}),

@@ -171,6 +171,11 @@ def _check_together(values: Mapping[str, Any], given: _GivenByName, problems: li
     if cache == recordings or cache in recordings.parents or recordings in cache.parents:
         origin = given[name].origin if name in given else given[other].origin
         problems.append(Problem(name, origin, f"and {other} overlap: making room in the cache would delete recordings"))
+    if values.get("streams.mode", _SETTINGS["streams.mode"].default) == "hub":
+        for name, allowed in (("streams.frame_ms", (20, 40, 60)), ("streams.sample_rate", (8000, 16000, 24000))):
+            if values.get(name, _SETTINGS[name].default) not in allowed:
+                words = ", ".join(map(str, allowed[:-1])) + f" or {allowed[-1]}"
+                problems.append(Problem(name, given[name].origin, f"the hub sends {words}"))
 
 
 def _from_file(path: Path, problems: list[Problem]) -> _GivenByName:

@@ -295,6 +295,16 @@ class Media(_Section):
         kinds.mapping_of(_VOICE.read, "a mapping of voices to engine|voice, such as {Polly.Salli: flite|slt}"),
         "FreeSWITCH's engine and voice for each voice that documents name.",
     )
+    asr_engine: str = _setting(
+        "",
+        kinds.text("a recogniser's name", r"[A-Za-z0-9_.-]*"),
+        "FreeSWITCH's speech recogniser, such as vosk or unimrcp; empty means that prompt understands no speech.",
+    )
+    asr_grammar: str = _setting(
+        "default",
+        kinds.text("a grammar's name, path or URI", r"[A-Za-z0-9_.:@/%-]+"),
+        "The recogniser's grammar for free speech.",
+    )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -318,7 +328,9 @@ class Streams(_Section):
     """Audio to WebSocket endpoints, through mod_audio_stream."""
 
     mode: str = _setting(
-        "direct", kinds.stream_mode(), "How audio gets there: direct lets the module connect by itself."
+        "direct",
+        kinds.stream_mode(),
+        "How audio gets there: hub for everything the language promises, direct lets the module connect by itself.",
     )
     allow_plaintext: bool = _setting(
         False,
@@ -328,7 +340,22 @@ class Streams(_Section):
     connect_timeout: float = _setting(3.0, kinds.seconds(0.1, 60), "How long a stream may take to connect.")
     sample_rate: int = _setting(8000, kinds.multiple(8000, 8000, 48_000, "Hz"), "The rate of the audio, 16-bit linear.")
     frame_ms: int = _setting(20, kinds.multiple(20, 20, 1000, "milliseconds"), "The audio in one WebSocket message.")
-    heartbeat: int = _setting(15, kinds.whole(1, 3600, "seconds"), "How often the module pings the endpoint.")
+    heartbeat: int = _setting(15, kinds.whole(1, 3600, "seconds"), "How often the endpoint is pinged.")
+    hub_listen: Address = _setting(
+        "127.0.0.1:0", kinds.address(), "Where the module reaches the hub; port 0 takes any. Never open it to others."
+    )
+    max_per_call: int = _setting(16, kinds.whole(1, 1000, "streams"), "Streams of one call at the same time.")
+    endpoint_timeout: float = _setting(
+        5.0, kinds.seconds(0.1, 60), "How long the hub may take to connect to an endpoint, TLS and handshake included."
+    )
+    reconnects: int = _setting(
+        0, kinds.whole(0, 1000, "attempts"), "How often a stream whose connection was lost is connected again."
+    )
+    directory: Path = _setting(
+        "/run/fsctl",
+        kinds.path(),
+        "Where pipes for streams that talk back are made; FreeSWITCH must be able to read it.",
+    )
 
 
 @dataclass(frozen=True, slots=True, repr=False)

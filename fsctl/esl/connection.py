@@ -49,8 +49,8 @@ _Socket: Any = get_original("socket", "socket")
 class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries no types
     """A connection that FreeSWITCH opened to us; takes the socket over.
 
-    ``on_event`` gets the raw body of every JSON event, ``on_end`` is called once when the socket is finished; both run
-    in the event loop. A reply that takes more than ``timeout`` seconds leaves the order of replies unknown, so that
+    ``on_event`` gets the raw body of every JSON event, ``on_linger`` is called when FreeSWITCH says that the channel is
+    gone and the socket stays for a while, ``on_end`` once when the socket is finished; all run in the event loop. A reply that takes more than ``timeout`` seconds leaves the order of replies unknown, so that
     ends the connection, too.
     """
 
@@ -59,6 +59,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         sock: socket.socket,
         *,
         on_event: Callable[[bytes], None],
+        on_linger: Callable[[], None],
         on_end: Callable[[], None],
         timeout: float,
         traffic: Traffic,
@@ -66,6 +67,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         # The base classes' own constructors make queues and start greenlets that would read the socket before us.
         self.connected = True
         self._on_event = on_event
+        self._on_linger = on_linger
         self._on_end = on_end
         self._hub = get_hub()
         self._replies: deque[Waiter | Callable[[str], None] | str] = deque()
@@ -243,6 +245,9 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
                 waiting.switch(message)
             else:
                 waiting(message.text)
+
+        elif kind == "notice" and b"\nContent-Disposition: linger" in message.head:
+            self._on_linger()
 
     def reacting(self) -> None:
         """A fact wakes the script now: the time to its next command is measured."""

@@ -43,6 +43,7 @@ _CONNECT = encode(commands.connect())
 _RESUME = encode(commands.resume())
 
 _ANSWER_SECONDS = 60.0  # longer than any SIP transaction
+_REST_SECONDS = 0.25  # real ones, for the last event of a channel whose first ones were missed
 _GONE = object()
 
 
@@ -89,7 +90,15 @@ class EslLeg:
         self._jobs: dict[str, Waiter] = {}
         self._listeners: dict[type, list[Callable[[Any], None]]] = {}
         self.goodbyes: set[_Facts | _Waiter] = set()  # who must hear that the leg is gone
-        self._connection = Connection(sock, on_event=self._event, on_end=self._end, timeout=timeout, traffic=traffic)
+        self._missed = False  # the hangup came before we could hear of it
+        self._connection = Connection(
+            sock,
+            on_event=self._event,
+            on_linger=self._lingering,
+            on_end=self._end,
+            timeout=timeout,
+            traffic=traffic,
+        )
 
     # -- start and end -------------------------------------------------------------------------------------------
 
@@ -101,6 +110,9 @@ class EslLeg:
         self.uuid = self._connection.call_id = offer.uuid
         self.answered = offer.answer_state == "answered"
         self._expands = offer.expands
+        if offer.ended is not None:  # the party was faster
+            self._last_word(offer.ended)
+            return offer
         frames = [
             (encode(commands.linger(self._linger)), "linger"),
             (encode(commands.filter_("Unique-ID", offer.uuid)), "filter"),
@@ -130,6 +142,13 @@ class EslLeg:
 
     def wait_ended(self, seconds: float) -> bool:
         """Wait until FreeSWITCH has said its last word on the channel; False when it did not in time."""
+        if self._missed and not self._finished.wait(_REST_SECONDS):
+            try:
+                offer = facts.offered(self._connection.ask(_CONNECT, "connect", seconds).head)
+            except (LegGone, ProtocolError):
+                return False
+            if offer.ended is not None and self.ended is None:
+                self._last_word(offer.ended)
         return bool(self._finished.wait(seconds))
 
     def close(self) -> None:
@@ -280,9 +299,18 @@ class EslLeg:
         if kind is facts.HungUp:
             self._leave(fact.cause)  # type: ignore[union-attr]
         elif kind is facts.Ended:
-            self.ended = fact  # type: ignore[assignment]
-            self._leave(fact.cause)  # type: ignore[union-attr]
-            self._finished.set()
+            self._last_word(fact)  # type: ignore[arg-type]
+
+    def _last_word(self, ended: facts.Ended) -> None:
+        self.ended = ended
+        self._leave(ended.cause)
+        self._finished.set()
+
+    def _lingering(self) -> None:
+        """The channel is gone. No news, unless it went before we had subscribed to its events."""
+        if not self.gone:
+            self._missed = True
+            self._leave("")
 
     def _end(self) -> None:
         self._leave("")

@@ -7,6 +7,7 @@ Reference: freeswitch, sections 1.6, 1.10 and 4. Pure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,8 +22,13 @@ __all__ = [
     "Application",
     "Command",
     "answer",
+    "attached",
     "break_playback",
     "connect",
+    "denoise",
+    "denoise_stop",
+    "detect_speech",
+    "detect_speech_stop",
     "exit_",
     "filter_",
     "hang_up",
@@ -32,6 +38,7 @@ __all__ = [
     "record_start",
     "record_stop",
     "resume",
+    "send_digits",
     "send_event",
     "set_variable",
     "set_variables",
@@ -40,9 +47,12 @@ __all__ = [
     "stream_start",
     "stream_stop",
     "subscribe",
+    "variable",
     "write_level",
     "write_level_stop",
 ]
+
+_DIGITS = re.compile(r"[0-9A-Da-d*#wW]{1,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +161,16 @@ def set_variables(uuid: str, values: Mapping[str, str]) -> Api:
     return Api("uuid_setvar_multi", f"{uuid} {pairs}")
 
 
+def variable(uuid: str, name: str) -> Api:
+    """The value of a channel variable; ``_undef_`` when it has none."""
+    return Api("uuid_getvar", f"{uuid} {list_value(name)}")
+
+
+def attached(uuid: str) -> Api:
+    """What is attached to the channel's audio, as XML with a ``<function>`` each."""
+    return Api("uuid_buglist", uuid)
+
+
 # -- sounds ------------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +206,40 @@ def write_level(uuid: str, step: int) -> Api:
 def write_level_stop(uuid: str) -> Api:
     """Take the level change back."""
     return Api("uuid_audio", f"{uuid} stop")
+
+
+def denoise(uuid: str, decibels: int) -> Api:
+    """Suppress noise by up to that much in what the party says, with Speex's pre-processor."""
+    return Api("uuid_preprocess", f"{uuid} r.noise_suppress=-{decibels}")
+
+
+def denoise_stop(uuid: str) -> Api:
+    """Take the pre-processor off again; on a channel without one FreeSWITCH would attach one that does nothing."""
+    return Api("uuid_preprocess", f"{uuid} stop")
+
+
+# -- digits and speech -------------------------------------------------------------------------------------------
+
+
+def send_digits(uuid: str, digits: str) -> Api:
+    """Send up to 99 digits and pauses; FreeSWITCH answers at once, long before they are sent.
+
+    Raises ValueError for anything else: FreeSWITCH would leave out what it does not know, and say nothing.
+    """
+    if not _DIGITS.fullmatch(digits):
+        raise ValueError(f"not digits to send: {digits!r}")
+    return Api("uuid_send_dtmf", f"{uuid} {digits}")
+
+
+def detect_speech(engine: str, grammar: str, settings: Mapping[str, str]) -> Application:
+    """Start the recogniser ``engine`` beside whatever runs. One that is not there is FreeSWITCH's log's secret."""
+    pairs = ",".join(f"{list_value(name)}={list_value(value)}" for name, value in settings.items())
+    return Application("detect_speech", f"{list_value(engine)} {{{pairs}}}{list_value(grammar)} fsctl")
+
+
+def detect_speech_stop() -> Application:
+    """Stop the recogniser."""
+    return Application("detect_speech", "stop")
 
 
 # -- recording ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CUSTOM_EVENTS",
     "EVENTS",
+    "SPEECH_EVENTS",
     "Completed",
     "Digit",
     "Ended",
@@ -27,6 +28,7 @@ __all__ = [
     "JobDone",
     "Offered",
     "RecordStopped",
+    "Speech",
     "StreamConnected",
     "StreamDisconnected",
     "StreamFailed",
@@ -44,6 +46,8 @@ EVENTS = (
     "RECORD_STOP",
     "BACKGROUND_JOB",
 )
+# What a method subscribes to when it needs it.
+SPEECH_EVENTS = ("DETECTED_SPEECH",)
 CUSTOM_EVENTS = ("mod_audio_stream::connect", "mod_audio_stream::disconnect", "mod_audio_stream::error")
 
 
@@ -56,11 +60,15 @@ class HungUp:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The leg is gone, with the last word on why. ``mos`` is the quality of the received audio, if measured."""
+    """The leg is gone, with the last word on why.
+
+    ``mos`` is the quality of the received audio, if measured; ``answered`` tells whether the leg ever was.
+    """
 
     cause: str
     disposition: str
     mos: float | None
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,17 @@ class JobDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Speech:
+    """News of the recogniser. ``kind`` is ``begin-speaking``, ``detected-speech`` (``result`` is its word), ``closed``.
+
+    The same news may come twice.
+    """
+
+    kind: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
 class StreamConnected:
     """mod_audio_stream's WebSocket is up."""
 
@@ -121,7 +140,16 @@ class StreamDisconnected:
 
 
 Fact: TypeAlias = (
-    HungUp | Ended | Completed | Digit | RecordStopped | JobDone | StreamConnected | StreamFailed | StreamDisconnected
+    HungUp
+    | Ended
+    | Completed
+    | Digit
+    | RecordStopped
+    | JobDone
+    | Speech
+    | StreamConnected
+    | StreamFailed
+    | StreamDisconnected
 )
 
 
@@ -165,6 +193,7 @@ def _ended(event: bytes) -> Ended:
         value_of(event, b'"Hangup-Cause":"'),
         value_of(event, b'"variable_sip_hangup_disposition":"'),
         _number(mos),
+        value_of(event, b'"Caller-Channel-Answered-Time":"') not in ("", "0"),
     )
 
 
@@ -221,6 +250,7 @@ _READERS: dict[str, Callable[[bytes], Fact]] = {
     "DTMF": lambda event: Digit(value_of(event, b'"DTMF-Digit":"')),
     "RECORD_STOP": _record_stopped,
     "BACKGROUND_JOB": _job_done,
+    "DETECTED_SPEECH": lambda event: Speech(value_of(event, b'"Speech-Type":"'), value_of(event, b'"_body":"')),
     "mod_audio_stream::connect": lambda _: StreamConnected(),
     "mod_audio_stream::error": _stream_failed,
     "mod_audio_stream::disconnect": _stream_disconnected,
@@ -255,7 +285,7 @@ class Offered:
     ``expands`` tells whether application arguments are expanded on this channel (they are, unless the dialplan
     set ``app_disable_expand_variables``). ``answer_state`` is FreeSWITCH's (``ringing``, ``early``, ``answered``,
     ``hangup``); ``swml_url`` and ``call_type`` the dialplan's wishes, empty when it has none; ``settings`` what it
-    set of the channel variables that fsctl wants set.
+    set of the channel variables that fsctl wants set. ``ended`` is how a channel ended that is already gone.
     """
 
     uuid: str
@@ -277,6 +307,7 @@ class Offered:
     settings: Mapping[str, str]
     headers: tuple[Mapping[str, str], ...]
     sip_data: Mapping[str, str]
+    ended: Ended | None = None
 
 
 def offered(block: bytes) -> Offered:
@@ -322,6 +353,14 @@ def offered(block: bytes) -> Offered:
             if name.startswith(_CUSTOM_HEADER)
         ),
         sip_data={name: value for name, value in sip_data if value},
+        ended=Ended(
+            get("Hangup-Cause"),
+            get("variable_sip_hangup_disposition"),
+            _number(get("variable_rtp_audio_in_mos")),
+            get("Caller-Channel-Answered-Time") not in ("", "0"),
+        )
+        if get("Answer-State") == "hangup"
+        else None,
     )
 
 

@@ -67,6 +67,15 @@ class Recordings:
         name = str(uuid4())
         return Recording(name, self.directory / f"{name}.{format_}", f"{self._base}{name}.{format_}")
 
+    def passing(self) -> Path:
+        """Name a file for audio that is only looked at while it comes in: 16-bit samples at 8 kHz, at no URL.
+
+        Raises CommandFailed as :meth:`new` does.
+        """
+        if monotonic() >= self._look_again:
+            self._look()
+        return self.directory / f"{uuid4()}.r8"
+
     def _look(self) -> None:
         """Raise CommandFailed when nothing can be recorded now; good news holds for a second."""
         try:

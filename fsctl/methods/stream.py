@@ -1,8 +1,12 @@
 """stream, stop_stream: the call's audio to a WebSocket. Reference: swml-calling 3.8, 3.9, webhooks 3.9.
 
-This is direct mode: mod_audio_stream connects to the endpoint itself and sends binary L16 frames, one stream a call.
-What the module cannot do (a second stream, ``outbound_track``, G.711, OPUS) ends in ``stream_result: failed`` with a
-warning that says why. A stream has started when the module says *connected*, not when it says ``+OK``.
+Two ways, chosen by ``streams.mode``. With the *hub*, mod_audio_stream connects once to fsctl, which serves every stream
+of the call in the documented protocol: any track, G.711 or L16, reconnects. In *direct* mode the module connects to the
+endpoint itself and sends binary L16; what it cannot do (a second stream, ``outbound_track``, G.711) ends in
+``stream_result: failed`` with a warning that says why.
+
+A stream has started when the endpoint accepted it, not when FreeSWITCH says ``+OK``. ``bidirectional`` is an extension
+of fsctl's: the endpoint may send audio back (hub only).
 """
 
 from __future__ import annotations
@@ -15,13 +19,18 @@ from typing import TYPE_CHECKING, Any
 from fsctl.errors import CommandFailed, FetchError
 from fsctl.freeswitch import commands
 from fsctl.freeswitch.facts import StreamConnected, StreamDisconnected, StreamFailed
+from fsctl.streams.attachment import CallStreams
+from fsctl.streams.audio import parse_format
+from fsctl.streams.endpoint import StreamSpec
 from fsctl.swml.method import method
-from fsctl.swml.parameters import Object, Text, Url, parameter
+from fsctl.swml.parameters import Boolean, Object, Text, Url, parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
     from fsctl.call.call import Call
     from fsctl.call.control import Control
+    from fsctl.streams.ended import Ended
 
 __all__ = ["stop_stream", "stream"]
 
@@ -32,6 +41,11 @@ TRACKS = {
     "inbound": "inbound_track",
     "outbound": "outbound_track",
     "both": "both_tracks",
+}
+_TRACK_NAMES = {
+    "inbound_track": ("inbound",),
+    "outbound_track": ("outbound",),
+    "both_tracks": ("inbound", "outbound"),
 }
 _MIXES = {"inbound_track": ("mono", ["inbound"]), "both_tracks": ("stereo", ["inbound", "outbound"])}
 _CODEC = re.compile(r"L16(?:@(\d+)h)?", re.IGNORECASE)
@@ -53,6 +67,7 @@ class Stream:
     status_url_method: str = parameter(Text(choices=("POST", "GET")), default="POST")
     authorization_bearer_token: str | None = parameter(Text(min_length=1), default=None)
     custom_parameters: Mapping[str, Any] = parameter(Object(values=Text()), default=None)
+    bidirectional: bool = parameter(Boolean(), default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +83,7 @@ def stream(call: Call, params: Stream) -> None:
     call.vars["stream_result"] = "failed"
     if not call.controls.running("stream"):  # else `stop_stream` goes on to mean the one that runs
         call.vars["stream_control_id"] = ""
-    mix, tracks = _mix(params.track)
-    rate = _rate(params.codec, call.services.streams.sample_rate)
+    start = _START[call.services.streams.mode](call, params)
     token = params.authorization_bearer_token
     if token is not None and not _TOKEN.fullmatch(token):
         raise CommandFailed("stream", "the bearer token holds characters that no HTTP header can carry")
@@ -86,18 +100,14 @@ def stream(call: Call, params: Stream) -> None:
     control.detail["url"] = params.url
     if params.name:
         control.detail["name"] = params.name
+    control.abandon = lambda: None if control.over else control.to("finished")
     try:
-        _check_url(call, params.url)
-        if len(call.controls.running("stream")) > 1:
-            raise CommandFailed("stream", "a second stream on a call needs streams.mode hub; the module has one")
-        call.answer()
-        _connect(call, control, params, mix, rate, _start_message(call, control, params, tracks, rate))
+        _check_scheme(call, params.url)
+        start(control)
     except (CommandFailed, FetchError) as problem:
-        control.to("finished")
+        if not control.over:
+            control.to("finished")
         raise CommandFailed("stream", getattr(problem, "reply", "") or str(problem)) from problem
-    except BaseException:
-        control.abandon = lambda: control.to("finished")
-        raise
     call.vars.update(stream_result="success", stream_control_id=control.id)
 
 
@@ -106,6 +116,92 @@ def stop_stream(call: Call, params: StopStream) -> None:
     """Stop a stream; when this returns, the endpoint has been told."""
     call.stop("stream", params.control_id, latest="stream_control_id", method="stop_stream")
     call.vars["stop_stream_result"] = "success"
+
+
+def _check_scheme(call: Call, url: str) -> None:
+    """Refuse what is no WebSocket, and plain text unless the operator allows it."""
+    plain = url.lower().startswith("ws://")
+    if not plain and not url.lower().startswith("wss://"):
+        raise CommandFailed("stream", "the URL must begin with wss://")
+    if plain and not call.services.streams.allow_plaintext:
+        raise CommandFailed("stream", "ws:// is not encrypted; streams.allow_plaintext would allow it")
+
+
+# -- through the hub ---------------------------------------------------------------------------------------------
+
+
+def _through_hub(call: Call, params: Stream) -> Callable[[Control], None]:
+    """What starts the stream. Raises CommandFailed for what the hub cannot do."""
+    settings = call.services.streams
+    try:
+        form = parse_format(params.codec, rate=settings.sample_rate, frame_ms=settings.frame_ms)
+    except ValueError as problem:
+        raise CommandFailed("stream", str(problem)) from None
+    track = TRACKS[params.track]
+    if params.bidirectional and track != "inbound_track":
+        raise CommandFailed("stream", "a bidirectional stream carries inbound_track only")
+
+    def start(control: Control) -> None:
+        call.answer()
+        if call.streams is None:
+            call.streams = CallStreams(
+                call.services.hub,
+                call.leg,
+                call.info.call_id,
+                rate=settings.sample_rate,
+                frame_ms=settings.frame_ms,
+                heartbeat=settings.heartbeat,
+                connect_timeout=settings.connect_timeout,
+                directory=settings.directory,
+            )
+        streams = call.streams
+        spec = StreamSpec(
+            stream_id=control.id,
+            call_id=call.info.call_id,
+            account_id=call.info.project_id,
+            url=params.url,
+            tracks=_TRACK_NAMES[track],
+            form=form,
+            token=params.authorization_bearer_token,
+            parameters=params.custom_parameters or {},
+            two_way=params.bidirectional,
+            reconnects=settings.reconnects,
+        )
+
+        def changed(state: str, _: Ended | None) -> None:
+            # A stream that finishes without having streamed is the failed start, which start() raises.
+            if not control.over and (state == "streaming" or control.state == "streaming"):
+                control.to(state)
+
+        started = streams.start(spec, changed)
+
+        def stop() -> None:
+            streams.stop(started)
+            control.wait(_STOP_SECONDS)
+
+        control.stop = stop
+
+    return start
+
+
+# -- directly from the module ------------------------------------------------------------------------------------
+
+
+def _directly(call: Call, params: Stream) -> Callable[[Control], None]:
+    """What starts the stream. Raises CommandFailed for what the module cannot do."""
+    mix, tracks = _mix(params.track)
+    rate = _rate(params.codec, call.services.streams.sample_rate)
+    if params.bidirectional:
+        raise CommandFailed("stream", "the module plays nothing back; streams.mode hub can")
+
+    def start(control: Control) -> None:
+        call.services.web.admit(params.url)
+        if len(call.controls.running("stream")) > 1:
+            raise CommandFailed("stream", "a second stream on a call needs streams.mode hub; the module has one")
+        call.answer()
+        _connect(call, control, params, mix, rate, _start_message(call, control, params, tracks, rate))
+
+    return start
 
 
 def _connect(call: Call, control: Control, params: Stream, mix: str, rate: int, message: str) -> None:
@@ -149,7 +245,6 @@ def _connect(call: Call, control: Control, params: Stream, mix: str, rate: int, 
         control.to("finished")
 
     control.stop = lambda: _stop(control)
-    control.abandon = lambda: control.to("finished")
     control.to("streaming")
     control.on_over(leg.react(StreamDisconnected, closed))
     control.on_over(leg.react(StreamFailed, failed))
@@ -160,16 +255,6 @@ def _stop(control: Control) -> None:
     leg.job(commands.stream_stop(leg.uuid), _STOP_SECONDS)
     if not control.over:
         control.to("finished")
-
-
-def _check_url(call: Call, url: str) -> None:
-    """Refuse what may not be reached: plain text unless allowed, private addresses unless allowed."""
-    plain = url.lower().startswith("ws://")
-    if not plain and not url.lower().startswith("wss://"):
-        raise CommandFailed("stream", "the URL must begin with wss://")
-    if plain and not call.services.streams.allow_plaintext:
-        raise CommandFailed("stream", "ws:// is not encrypted; streams.allow_plaintext would allow it")
-    call.services.web.admit(url)
 
 
 def _mix(track: str) -> tuple[str, list[str]]:
@@ -203,3 +288,6 @@ def _start_message(call: Call, control: Control, params: Stream, tracks: list[st
     if params.custom_parameters:
         start["customParameters"] = dict(params.custom_parameters)
     return json.dumps({"event": "start", "sequenceNumber": "1", "start": start}, separators=(",", ":"))
+
+
+_START = {"hub": _through_hub, "direct": _directly}

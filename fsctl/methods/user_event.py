@@ -16,6 +16,7 @@ from fsctl.swml.parameters import Object, parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from fsctl.call.call import Call
 
 __all__ = ["user_event"]

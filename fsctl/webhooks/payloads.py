@@ -61,11 +61,15 @@ END_REASONS: Final[Mapping[Surface, Mapping[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a kind of control is told: its ``event_type``, the optional call fields it carries, and its own fields."""
+    """How a kind of control is told: its ``event_type``, the optional call fields it carries, and its own fields.
+
+    ``state`` is whether its state is among them.
+    """
 
     event_type: str
     call_fields: tuple[str, ...] = ()
     detail: Callable[[ControlChanged], Json] = lambda event: dict(event.detail)
+    state: bool = True
 
 
 # The fields a recording shows in each state, in the flat form of the ``record`` page.
@@ -94,6 +98,10 @@ CONTROLS: Final[Mapping[str, Shape]] = {
     "stream": Shape(
         "calling.call.stream", ("segment_id", "tag"), lambda event: _present(event.detail, ("url", "name"))
     ),
+    "collect": Shape("calling.call.collect", ("tag",), lambda event: _present(event.detail, ("result",)), state=False),
+    "detect": Shape(
+        "calling.call.detect", ("segment_id", "tag"), lambda event: _present(event.detail, ("detect",)), state=False
+    ),
 }
 
 
@@ -102,7 +110,7 @@ def _control(event: ControlChanged, _surface: Surface) -> Json:
     return {
         **_address(event.call, shape.call_fields),
         "control_id": event.control_id,
-        "state": event.state,
+        **({"state": event.state} if shape.state else {}),
         **_without_none(shape.detail(event)),
     }
 

@@ -53,6 +53,10 @@ class Process:
             preexec_fn=preexec,  # noqa: PLW1509 - there are no threads here
         )
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def line(self):
         """The next line it prints, as JSON where it is."""
         text = self._process.stdout.readline().strip()

@@ -67,7 +67,7 @@ STREAMS = SimpleNamespace(
 )
 
 
-def make_call(tmp_path, *, answered=True, streams=STREAMS, **changes):
+def make_call(tmp_path, *, answered=True, streams=STREAMS, hub=None, **changes):
     """A call, its leg at ``call.leg`` and everything it told the world in ``call.told``."""
     clock = FakeClock()
     leg = FakeLeg(clock, answered=answered)
@@ -79,6 +79,7 @@ def make_call(tmp_path, *, answered=True, streams=STREAMS, **changes):
         recordings=Recordings(tmp_path / "recordings", "https://fsctl.example", min_free_bytes=0),
         voices=FakeVoices(),
         streams=streams,
+        hub=hub,
         max_duration=14400.0,
         request_timeout=30.0,
     )

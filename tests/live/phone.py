@@ -91,12 +91,14 @@ def loud_seconds(samples, rate=RATE, least=500):
 
 
 class Phone:
-    """One call. ``statuses`` are the (code, when) of the INVITE's responses; ``hung_up`` tells of a BYE that came.
+    """One call. ``statuses`` are the (code, when) of the INVITE's responses.
 
-    It says ``voice`` (mu-law, repeated) from the moment it knows where to: silence unless told.
+    It says ``voice`` (mu-law, repeated) from the moment it knows where to: silence unless told, and nothing at all
+    when it is ``mute``.
     """
 
-    def __init__(self):
+    def __init__(self, *, mute=False):
+        self._mute = mute
         self._sip = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sip.bind(("127.0.0.1", 0))
         self._rtp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -104,7 +106,7 @@ class Phone:
         self.port = self._sip.getsockname()[1]
         self.media_port = self._rtp.getsockname()[1]
         self.statuses = []
-        self.hung_up = False
+        self.hung_up_at = 0.0
         self.answered_at = 0.0
         self.invited_at = 0.0
         self.packets = []  # (when, payload) of every audio packet that came
@@ -133,6 +135,11 @@ class Phone:
         self.invited_at = monotonic()
         self._request("INVITE", self._branch, self._offer())
         return self
+
+    @property
+    def hung_up(self):
+        """Whether either side has hung up."""
+        return bool(self.hung_up_at)
 
     @property
     def final(self):
@@ -227,7 +234,7 @@ class Phone:
     def _response(self, code, lines, body):
         method = _header(lines, "CSeq").split()[1]
         if method == "BYE":
-            self.hung_up = True
+            self.hung_up_at = self.hung_up_at or monotonic()
         if method != "INVITE":
             return
         if not self.final:
@@ -261,7 +268,7 @@ class Phone:
         contact = f"Contact: <sip:15550100@127.0.0.1:{self.port}>"
         self._send(["SIP/2.0 200 OK", *copied, f"To: {to}", contact], answer, peer)
         if method == "BYE":
-            self.hung_up = True
+            self.hung_up_at = self.hung_up_at or monotonic()
 
     # -- media ----------------------------------------------------------------------------------------------------
 
@@ -270,7 +277,7 @@ class Phone:
         host = re.search(r"^c=IN IP4 (\S+)", body, re.MULTILINE)
         first = self._media is None
         self._media = (host[1], int(port[1]))
-        if first:
+        if first and not self._mute:
             self._greenlets.append(gevent.spawn(self._speak))
 
     def _speak(self):

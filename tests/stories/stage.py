@@ -383,8 +383,8 @@ class Story:
             assert not table[state], f"{kind} {control_id} was left {state}"
 
     def _left_no_trace_of_a_bug(self):
-        lines = self.stage.log()
-        assert not [line for line in lines if "exception" in line or line["event"] in BUGS]
+        bugs = [line for line in self.stage.log() if "exception" in line or line["event"] in BUGS]
+        assert not bugs, "\n".join(str(line.get("exception", line)) for line in bugs)
 
 
 def _told_in(hook):

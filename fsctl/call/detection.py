@@ -1,0 +1,141 @@
+"""Telling people, answering machines and fax machines apart by when they speak and which tones they send. Pure.
+
+Fed with what was heard, 20 ms at a time, it says what it found. It knows loud from quiet and the frequency of pure
+tones; it understands no words. Reference: swml-calling 3.13, webhooks 3.7.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+__all__ = ["FAX_TONES", "Detector", "Finding", "MachineRules"]
+
+FAX_TONES = {"CED": 2100.0, "CNG": 1100.0}
+"""Hz of the tone a fax machine answers with (CED) and calls with (CNG)."""
+
+_FAX_SECONDS = 0.3  # CNG lasts 0.5 s; CED is 2.6 s long, but may turn its phase every 0.45 s
+_FAX_WIDTH = 45.0
+_BEEP_SECONDS = 0.16
+_BEEPS = (350.0, 2050.0)
+_SAME_TONE = 20.0
+_ONSET = 0.06  # shorter noises are clicks
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRules:
+    """When voice is a person's and when a machine's; times in seconds, names as the reference has them.
+
+    With ``message_end`` a machine is followed to the end of its greeting, or to its beep.
+    """
+
+    initial_timeout: float = 4.5
+    end_silence_timeout: float = 1.0
+    machine_ready_timeout: float = 1.0
+    machine_voice_threshold: float = 1.25
+    message_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``kind`` is ``machine`` or ``fax``; ``event`` one of the reference's; ``beep`` whether one was heard before."""
+
+    kind: str
+    event: str
+    beep: bool = False
+
+
+class Detector:
+    """``over`` is True when nothing more is to be found; ``outcome`` is the first finding, ``beep`` that one came."""
+
+    def __init__(self, machine: MachineRules | None, fax_tone: str | None) -> None:
+        self.over = False
+        self.outcome: Finding | None = None
+        self.beep = False
+        self._machine = machine
+        self._fax_tone = fax_tone
+        self._silence = 0.0  # since the last voice, or since the beginning
+        self._burst = 0.0  # the sound that goes on now
+        self._voice = 0.0  # from the first voice of this utterance to its last
+        self._tone = 0.0
+        self._tone_seconds = 0.0
+        self._beeping = False
+
+    def hear(self, seconds: float, *, loud: bool, hertz: float = 0.0) -> list[Finding]:
+        """What ``seconds`` of audio let us find: ``loud`` or not, and a pure tone of ``hertz`` (0 = none)."""
+        if self.over:
+            return []
+        self._follow(hertz, seconds)
+        if self._is_fax():
+            assert self._fax_tone is not None
+            return self._found(Finding("fax", self._fax_tone), over=True)
+        if self._machine is None:
+            return []
+        found = self._beeped(self._machine)
+        if self.over or self._beeping:
+            return found
+        return found + self._voiced(self._machine, seconds, loud)
+
+    def give_up(self) -> list[Finding]:
+        """Time is up: what there is to say now."""
+        if self.over:
+            return []
+        self.over = True
+        if self.outcome is None and self._machine is not None:
+            return self._found(Finding("machine", "UNKNOWN"), over=True)
+        return []
+
+    # -- tones ---------------------------------------------------------------------------------------------------
+
+    def _follow(self, hertz: float, seconds: float) -> None:
+        if hertz and abs(hertz - self._tone) <= _SAME_TONE:
+            self._tone_seconds += seconds
+        else:
+            self._tone, self._tone_seconds = hertz, seconds if hertz else 0.0
+
+    def _is_fax(self) -> bool:
+        return self._tone_seconds >= _FAX_SECONDS - _EPSILON and self._may_be_fax()
+
+    def _may_be_fax(self) -> bool:
+        return self._fax_tone is not None and abs(self._tone - FAX_TONES[self._fax_tone]) <= _FAX_WIDTH
+
+    def _beeped(self, rules: MachineRules) -> list[Finding]:
+        """A beep is a machine's; the message may begin when the beep is over."""
+        if self._beeping:
+            if self._tone:
+                return []
+            self._beeping = False
+            return self._found(Finding("machine", "READY", beep=True), over=True) if rules.message_end else []
+        low, high = _BEEPS
+        long_enough = self._tone_seconds >= _BEEP_SECONDS - _EPSILON
+        if not long_enough or not low <= self._tone <= high or self._may_be_fax():
+            return []
+        self.beep = True
+        self._beeping = rules.message_end
+        if self.outcome is not None:
+            return []
+        return self._found(Finding("machine", "MACHINE", beep=True), over=not rules.message_end)
+
+    # -- voice ---------------------------------------------------------------------------------------------------
+
+    def _voiced(self, rules: MachineRules, seconds: float, loud: bool) -> list[Finding]:
+        if loud:
+            self._burst += seconds
+            if self._burst >= _ONSET - _EPSILON:
+                self._voice += self._silence + self._burst if self._voice else self._burst
+                self._silence = 0.0
+                self._burst = -0.0
+                self._speaking()
+        else:
+            self._silence += seconds
+        return self._judged(rules)
+
+    def _speaking(self) -> None: ...
+
+    def _judged(self, rules: MachineRules) -> list[Finding]: ...
+    
+    def _found(self, finding: Finding, *, over: bool) -> list[Finding]:
+        self.over = over
+        if self.outcome is None:
+            self.outcome = finding
+        return [replace(finding, beep=self.beep)]
