@@ -118,7 +118,7 @@ def demo(*, json: bool, color: bool) -> int:
                 streams=endpoint,
                 limit=LIMIT,
                 name=receiver.document,
-                sockets={"http": http},
+                http=http,
             ) as stage,
         ):
             receiver.note = endpoint.note = stage.note

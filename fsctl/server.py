@@ -25,9 +25,9 @@ from fsctl.call.services import Services
 from fsctl.clock import Clock
 from fsctl.esl.listener import Listener
 from fsctl.fetch import Documents, DocumentSettings
+from fsctl.freeswitch.speech import Recogniser
 from fsctl.javascript.engine import Engine
 from fsctl.journal import journal as write_journal
-from fsctl.freeswitch.speech import Recogniser
 from fsctl.media.files import Files
 from fsctl.media.recordings import Recordings
 from fsctl.media.voices import Voices

@@ -20,7 +20,6 @@ import click
 
 from fsctl import __version__
 from fsctl import log as logs
-from fsctl.call.events import ControlChanged
 from fsctl.checking import STANDARD_INPUT, check_documents
 from fsctl.clock import Clock
 from fsctl.media.files import Files
@@ -35,9 +34,8 @@ from fsctl.web import Client, Policy, Response, redact
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from fsctl.call.events import CallEvent
     from fsctl.config import Config
-    from fsctl.simulator import SimulatedCall
+    from fsctl.swml.document import Instruction
     from fsctl.web import Timeouts
 
 __all__ = ["LIMIT", "simulate"]
@@ -49,7 +47,8 @@ DICTATES = 2.0
 """Seconds the caller talks when a recording begins."""
 
 _FIRST_KEY = 1.0  # seconds from where the script listens to the first key
-_TERMINATORS = {"record": "#", "record_call": ""}  # the keys that a method listens to if the document names none
+# For each method that listens to keys: what its command for that holds, and the keys if the document names none.
+_LISTENS = {"prompt": ("", "any"), "record": ("uuid_record ", "#"), "record_call": ("uuid_record ", "")}
 
 
 def simulate(
@@ -143,7 +142,6 @@ class _Simulation(Stage):
             streams=Scripted(),
             limit=LIMIT,
             name=name,
-            observers=(self._listen,),
             web=web,
             messenger=_Shown(web, self.note),
             files=_Sounds(web, config, self.note),
@@ -152,21 +150,18 @@ class _Simulation(Stage):
         )
         self.server.engine.evaluate("0", {})  # its child starts now, not in the middle of an instruction
 
-    def _listen(self, event: CallEvent) -> None:
+    def commanded(self, instruction: Instruction, command: str) -> None:
         """Begin to press the keys where the script first listens to any."""
-        if not self.unpressed or not isinstance(event, ControlChanged) or event.state != "recording":
-            return
-        call, caller = self.call, self.simulated
-        if call is None or caller is None:
-            return
-        if call.instruction.value.get("terminators", _TERMINATORS.get(event.method)):
+        begins, keys_by_default = _LISTENS.get(instruction.method.name, ("", ""))
+        if self.unpressed and begins in command and instruction.value.get("terminators", keys_by_default):
             for at, key in keys(self.unpressed):
-                self.later(_FIRST_KEY + at, self._press, caller, key)
+                self.later(_FIRST_KEY + at, self._press, key)
             self.unpressed = ""
 
-    def _press(self, caller: SimulatedCall, key: str) -> None:
-        self.note("note", text=f"the caller presses {key}")
-        caller.press(key)
+    def _press(self, key: str) -> None:
+        if self.simulated is not None:
+            self.note("note", text=f"the caller presses {key}")
+            self.simulated.press(key)
 
 
 class _Clock(Clock):

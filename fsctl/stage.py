@@ -109,7 +109,8 @@ class Stage:
     """A service and a switch for one call. A context manager; nothing of it is left behind.
 
     ``streams`` opens the call's streams. After ``limit`` seconds of call time the caller leaves (``limited`` is then
-    true). ``name`` is what the call's document is called in what is told. ``parts`` are given to the service.
+    true). ``name`` is what the call's document is called in what is told. ``http`` is a listening socket for the service's
+    HTTP side; ``parts`` are given to the service.
     """
 
     def __init__(
@@ -120,8 +121,7 @@ class Stage:
         streams: Connector,
         limit: float,
         name: str,
-        sockets: Mapping[str, socket.socket] | None = None,
-        observers: tuple[Callable[[CallEvent], Any], ...] = (),
+        http: socket.socket | None = None,
         **parts: Any,
     ) -> None:
         self.clock = clock
@@ -155,8 +155,8 @@ class Stage:
         self.server = Server(
             config,
             clock=clock,
-            sockets={"event_socket": listening(), "http": listening(), **(sockets or {})},
-            observers=(self._happened, *observers),
+            sockets={"event_socket": listening(), "http": http or listening()},
+            observers=(self._happened,),
             journal=False,
             **parts,
         )
@@ -207,6 +207,9 @@ class Stage:
     def note(self, kind: str, **fields: Any) -> None:
         """Put an entry into what is told, now."""
         self._note(None, kind, fields)
+
+    def commanded(self, instruction: Instruction, command: str) -> None:
+        """``instruction`` had FreeSWITCH told ``command``: for simulated callers, who react to what they hear."""
 
     # -- the end --
 
@@ -283,8 +286,11 @@ class Stage:
         self._read += 1
         step = self._maker(self._read)
         number, method = (step.number, step.instruction.method.name) if step is not None else (None, None)
-        fields = {"step": number, "method": method, "command": redact(_command(said.data))}
+        command = _command(said.data)
+        fields = {"step": number, "method": method, "command": redact(command)}
         self._put(step, Entry(self.elapsed, "freeswitch", fields))
+        if step is not None:
+            self.commanded(step.instruction, command)
         while self._waiting and self._waiting[0][0] <= self._read:
             self._put(*self._waiting.popleft()[1:])
 

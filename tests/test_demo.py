@@ -10,6 +10,7 @@ import pytest
 
 from fsctl import cli, demo
 from fsctl.config import Project
+from fsctl.simulator.connectors import StreamFailed
 from tests.simulating import Told, children, program
 
 CHECKS = ["script", "webhooks", "signatures", "stream", "recording", "download", "playback", "metrics"]
@@ -70,8 +71,7 @@ def test_people_get_the_story_and_where_to_go(scratch):
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "\x1b" not in ran.stdout
     lines = ran.stdout.splitlines()
-    found = []
-    for pattern in (
+    patterns = (
         r"  FreeSWITCH +simulated",
         r" +0\.\d\d  document +http://127\.0\.0\.1:\d+/document: ok$",
         r" +0\.\d\d  answer +main:4$",
@@ -86,8 +86,9 @@ def test_people_get_the_story_and_where_to_go(scratch):
         r" +\d+\.\d\d  fsctl_calls_ended_total\{end_reason=\"hangup\"\} 1$",
         r" +\d+\.\d\d  ok +playback ",
         r"  fsctl simulate DOC ",
-    ):
-        found.append(next((index for index, line in enumerate(lines) if re.match(pattern, line)), pattern))
+    )
+    found = [next((index for index, line in enumerate(lines) if re.match(one, line)), -1) for one in patterns]
+    assert -1 not in found, dict(zip(patterns, found, strict=True))
     assert found == sorted(found)
 
 
@@ -101,7 +102,9 @@ MISSING = {
     "no stream": (WITHOUT_STREAM, ["webhooks", "stream"]),
     "no recording": (WITHOUT_RECORD, ["webhooks", "recording"]),
     "the recording is not played": (WITHOUT_PLAYBACK, ["playback"]),
-    "a document that cannot be run": ("sections: {main: [{ply: {}}]}", ["script", "webhooks", "stream", "recording", "metrics"]),
+    "a document that cannot be run": (
+        "sections: {main: [{ply: {}}]}", ["script", "webhooks", "stream", "recording", "metrics"]
+    ),
     "a stream that nothing stops is closed by the hangup": (demo.DOCUMENT.replace("    - stop_stream: {}\n", ""), []),
 }  # fmt: skip
 
@@ -139,9 +142,7 @@ def test_it_notices_a_caller_that_cannot_be_heard(failed, monkeypatch):
 
 def test_it_notices_an_endpoint_that_refuses(failed, monkeypatch):
     def refuse(self, url, headers, timeout):
-        raise demo_failed(6, "Connection refused")
-
-    from fsctl.simulator.connectors import StreamFailed as demo_failed
+        raise StreamFailed(6, "Connection refused")
 
     monkeypatch.setattr(demo._Endpoint, "open", refuse)
     names, details = failed()

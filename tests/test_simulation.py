@@ -171,6 +171,14 @@ METHODS = {
         {},
         ["playback /.*/recordings/.*wav"],
     ),
+    "prompt": (
+        [{"prompt": {"play": "say: Two digits.", "max_digits": 2, "terminators": "*", "digit_timeout": 3,
+                     "initial_timeout": 4, "volume": 0, "status_url": "https://hooks.invalid/c"}}],
+        {"prompt_result": "match_digits", "prompt_value": "12"},
+        ["speak .*"],
+    ),
+    "send_digits": ([{"send_digits": "1w2"}], {"send_digits_result": "success"}, ["uuid_send_dtmf 1w2"]),
+    "denoise and stop_denoise": ([{"denoise": {}}, {"stop_denoise": {}}], {"denoise_result": "off"}, []),
     "stream and stop_stream": (
         [{"stream": {"url": "wss://asr.invalid/in", "control_id": "s", "name": "n", "track": "both_tracks",
                      "codec": "L16@16000h", "status_url": "https://hooks.invalid/s", "status_url_method": "POST",
@@ -246,7 +254,7 @@ METHODS = {
 
 @pytest.mark.parametrize(("steps", "variables", "commands"), METHODS.values(), ids=METHODS)
 def test_methods(simulate, steps, variables, commands):
-    told = simulate(steps)
+    told = simulate(steps, "--digits", "12#")
     assert told.code == 0
     found = told.variables
     for name, expected in variables.items():

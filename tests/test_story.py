@@ -63,10 +63,10 @@ def test_programs_get_everything_and_nothing_else(capsys):
 
 def test_an_output_that_cannot_have_every_character_gets_the_others(monkeypatch):
     raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    Story(json=False, color=False, width=80).tell(Entry(0, "note", {"text": "café"}))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    Story(json=False, color=False, width=80).tell(Entry(0, "note", {"text": "café, 咖啡"}))
     sys.stdout.flush()
-    assert raw.getvalue().endswith(b"caf\\xe9\n")
+    assert raw.getvalue().endswith(b"caf\\xe9, \\u5496\\u5561\n")
 
 
 def test_a_block_has_two_columns(capsys):

@@ -119,21 +119,29 @@ class Detector:
     # -- voice ---------------------------------------------------------------------------------------------------
 
     def _voiced(self, rules: MachineRules, seconds: float, loud: bool) -> list[Finding]:
-        if loud:
-            self._burst += seconds
-            if self._burst >= _ONSET - _EPSILON:
-                self._voice += self._silence + self._burst if self._voice else self._burst
-                self._silence = 0.0
-                self._burst = -0.0
-                self._speaking()
-        else:
-            self._silence += seconds
+        self._burst = self._burst + seconds if loud else 0.0
+        self._silence += seconds
+        if self._burst >= _ONSET - _EPSILON:
+            self._voice = self._voice + self._silence if self._voice else self._burst
+            self._silence = 0.0
         return self._judged(rules)
 
-    def _speaking(self) -> None: ...
+    def _judged(self, rules: MachineRules) -> list[Finding]:
+        silence = self._silence + _EPSILON
+        if self.outcome is not None:
+            ready = rules.machine_ready_timeout
+            return self._found(Finding("machine", "READY"), over=True) if self._quiet(silence, ready) else []
+        if not self._voice:
+            unheard = silence >= rules.initial_timeout
+            return self._found(Finding("machine", "UNKNOWN"), over=True) if unheard else []
+        if self._voice + _EPSILON >= rules.machine_voice_threshold:
+            return self._found(Finding("machine", "MACHINE"), over=not rules.message_end)
+        done = self._quiet(silence, rules.end_silence_timeout)
+        return self._found(Finding("machine", "HUMAN"), over=True) if done else []
 
-    def _judged(self, rules: MachineRules) -> list[Finding]: ...
-    
+    def _quiet(self, silence: float, limit: float) -> bool:
+        return self._silence > 0 and silence >= limit
+
     def _found(self, finding: Finding, *, over: bool) -> list[Finding]:
         self.over = over
         if self.outcome is None:

@@ -328,7 +328,7 @@ class Streams(_Section):
     """Audio to WebSocket endpoints, through mod_audio_stream."""
 
     mode: str = _setting(
-        "direct",
+        "hub",
         kinds.stream_mode(),
         "How audio gets there: hub for everything the language promises, direct lets the module connect by itself.",
     )

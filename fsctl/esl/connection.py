@@ -42,6 +42,8 @@ _ARRIVED = bytearray(65536)
 _VIEW = memoryview(_ARRIVED)
 _MOST_UNSENT = 4 << 20  # FreeSWITCH reads commands at once; one that does not is not going to
 _READ, _WRITE = 1, 2
+# Refused, we would hear of other calls as if they were this one, or of nothing.
+_VITAL = frozenset({"filter", "events"})
 
 _Socket: Any = get_original("socket", "socket")
 
@@ -240,6 +242,8 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
                 if text.startswith("-"):
                     self._traffic.refused += 1
                     log.warning("command_refused", call_id=self.call_id, command=waiting, reply=text.strip()[:200])
+                    if waiting in _VITAL:
+                        self.close()
             elif isinstance(waiting, Waiter):
                 self._fact_at = monotonic()
                 waiting.switch(message)

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 # Nobody waits longer for one sound; a call may last four hours by default.
 _LONGEST_SOUND = 14400.0
+# FreeSWITCH does not tell the end of a sound that somebody threw out of the channel's queue; this much late is lost.
+_LATE = 30.0
 # FreeSWITCH's own volume steps, in dB as its tables have them: what speech can be set to.
 _LEVELS = ((-4, -14.0), (-3, -8.0), (-2, -4.4), (-1, -1.9), (0, 0.0), (1, 2.3), (2, 7.2), (3, 10.4), (4, 12.7))
 
@@ -119,27 +121,29 @@ def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: C
     cannot play it, LegGone.
     """
     sound = sounds.parse(text)
-    step, cut = 0, None
+    step, cut, longest = 0, None, _LONGEST_SOUND
     match sound:
         case sounds.Audio(url):
             application = commands.playback(str(call.services.files.local(url, volume)))
         case sounds.Silence(seconds):
             application = commands.silence(round(seconds * 1000))
+            longest = seconds + _LATE
         case sounds.Ring():
             application = commands.playback(rings.tone_stream(sound, volume))
             cut = sound.seconds if sound.seconds is not None and rings.length(sound) > sound.seconds else None
+            longest = rings.length(sound) + _LATE
         case sounds.Speech(spoken):
             application = _speech(call, spoken, voice)
             step = min(_LEVELS, key=lambda level: abs(level[1] - volume))[0]
     leg = call.leg
     if step:
         leg.ask(commands.write_level(leg.uuid, step))
+    timer = call.clock.alarm(cut, leg.tell, commands.break_playback(leg.uuid)) if cut is not None else None
     try:
-        timer = call.clock.alarm(cut, leg.tell, commands.break_playback(leg.uuid)) if cut is not None else None
-        response = leg.execute(application, _LONGEST_SOUND, started).response
+        response = leg.execute(application, longest, started).response
+    finally:
         if timer is not None:
             timer.kill()
-    finally:
         if step:
             leg.tell(commands.write_level_stop(leg.uuid))
     if response in ("FILE NOT FOUND", "PLAYBACK ERROR"):

@@ -281,7 +281,7 @@ class Attachment:
         self._let_go()
         if not self._closed and not self._dismissed:
             self._hub.counters.lost_feeds += 1
-            log.warning("stream_module_lost", call_id=self.call_id, reason=reason)
+            log.debug("stream_module_lost", call_id=self.call_id, reason=reason)
             if self.on_lost is not None:
                 self.on_lost(reason)
 

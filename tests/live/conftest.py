@@ -131,7 +131,7 @@ class House:
             "recordings": {"directory": str(directory / "recordings"), "min_free_bytes": 0},
             "media": {"cache_directory": str(directory / "cache")},
             "network": {"allow_private": ["127.0.0.0/8"]},
-            "streams": {"allow_plaintext": True},
+            "streams": {"mode": "direct", "allow_plaintext": True},
             "webhooks": {
                 "call_state_url": f"{customer.url}/state",
                 "user_event_url": f"{customer.url}/event",

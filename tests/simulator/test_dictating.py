@@ -19,7 +19,7 @@ def record(desk, tmp_path):
         switch = desk.switch()
         call = switch.call(behaviour=behaviour)
         application = desk.arrived()
-        application.take("RECORD_STOP")
+        application.take("CHANNEL_EXECUTE_COMPLETE RECORD_STOP")
         application.run("answer", uuid="op-answer")
         ended = []
         for number in range(times):

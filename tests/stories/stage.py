@@ -132,6 +132,7 @@ class Stage:
 
     def _config(self, changes):
         sections = {
+            "streams": {"mode": "direct"},  # the hub has tests of its own, with a real WebSocket
             "event_socket": {"linger": LINGER},
             "http": {"public_url": self.public_url},
             "project": {"node_id": "node-1"},
