@@ -165,8 +165,8 @@ def simulate(
     nobody. Recordings are made, and are gone afterwards.
 
     The caller talks for two seconds when a recording begins, and is silent otherwise. --digits are pressed from one
-    second after the script first listens to keys: a prompt, a record, or a record_call with terminators. After 300 seconds of
-    call time the caller leaves; a script that had not ended by then exits 1.
+    second after the script first listens to keys: a prompt, a record, or a record_call with terminators. After 300
+    seconds of call time the caller leaves; a script that had not ended by then exits 1.
 
     \b
     Examples:

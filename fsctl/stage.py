@@ -109,8 +109,8 @@ class Stage:
     """A service and a switch for one call. A context manager; nothing of it is left behind.
 
     ``streams`` opens the call's streams. After ``limit`` seconds of call time the caller leaves (``limited`` is then
-    true). ``name`` is what the call's document is called in what is told. ``http`` is a listening socket for the service's
-    HTTP side; ``parts`` are given to the service.
+    true). ``name`` is what the call's document is called in what is told. ``http`` is a listening socket for the
+    service's HTTP side; ``parts`` are given to the service.
     """
 
     def __init__(

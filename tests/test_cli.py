@@ -242,11 +242,12 @@ def test_color_is_for_terminals_that_want_it(fsctl, command, monkeypatch, enviro
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "stdout", Terminal())
-    assert cli.run(["demo"]) == 0
-    assert given == [color]
-    assert cli.run(["demo", "--json"]) == 0
-    assert given[1:] == [False]
+    with monkeypatch.context() as patched:  # given back before the output is captured no longer
+        patched.setattr(sys, "stdout", Terminal())
+        assert cli.run(["demo"]) == 0
+        assert given == [color]
+        assert cli.run(["demo", "--json"]) == 0
+        assert given[1:] == [False]
 
 
 # --- check ------------------------------------------------------------------------------------------------------------

@@ -125,8 +125,15 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
             self._hub.loop.run_callback(self._flush)
 
     def api(self, api: Api) -> str:
-        """What an API command prints. Raises CommandFailed for ``-ERR`` and ``-USAGE``, LegGone at the end."""
-        text = self.ask(encode(api.command), api.name).text
+        """What an API command prints.
+
+        Raises CommandFailed for ``-ERR`` and ``-USAGE`` and for text that must not reach the wire, LegGone at the end.
+        """
+        try:
+            frame = encode(api.command)
+        except ValueError as problem:
+            raise CommandFailed(api.name, str(problem)) from problem
+        text = self.ask(frame, api.name).text
         if text.startswith(("-ERR", "-USAGE")):
             self._traffic.refused += 1
             raise CommandFailed(api.name, text)

@@ -21,6 +21,7 @@ from fsctl.simulator import Caller, Switch  # noqa: E402
 from fsctl.simulator.connectors import Scripted  # noqa: E402
 
 LONGEST_CALL = 60.0
+FACTS = (b'"CHANNEL_EXECUTE_COMPLETE"', b'"RECORD_STOP"')
 # What the extension we ship sets before it hands the call over.
 DIALPLAN = {"socket_resume": "true", "playback_terminators": "none", "send_silence_when_idle": "-1"}
 
@@ -31,7 +32,7 @@ def reactions(call):
     waiting = None
     for said in call.transcript:
         if said.who == "freeswitch":
-            if b'"CHANNEL_EXECUTE_COMPLETE"' in said.data[:120] or said.data.startswith(b"Content-Type: api/response"):
+            if said.data.startswith(b"Content-Type: api/response") or any(fact in said.data[:120] for fact in FACTS):
                 waiting = said.at
         elif waiting is not None:
             if not said.data.startswith(b"exit"):

@@ -14,6 +14,7 @@ from fsctl.freeswitch.commands import Api, Application
 class FakeLeg:
     """``leg.when("playback", response="FILE NOT FOUND")`` and ``leg.when("uuid_record", reply="-ERR no")`` set answers;
     ``then=`` runs with the command's argument once it was given; ``lasts=`` is how long an application takes.
+    A break ends a sound, unless it comes within ``begins_after`` seconds of the command: then there is none yet.
     """
 
     def __init__(self, clock, *, answered=False):
@@ -23,6 +24,9 @@ class FakeLeg:
         self.gone = False
         self.cause = ""
         self.sent = []
+        self.begins_after = 0.0
+        self._breakable_from = None
+        self._broken = False
         self._answers = {}
         self._listeners = {}
 
@@ -73,8 +77,14 @@ class FakeLeg:
             then(application.argument)
         if accepted is not None:
             accepted()
-        self.clock.run(lambda: self.gone, min(lasts, seconds))
+        if application.name in ("playback", "speak"):
+            self._broken, self._breakable_from = False, self.clock.now() + self.begins_after
+        self.clock.run(lambda: self.gone or self._broken, min(lasts, seconds))
+        self._breakable_from = None
         self._check()
+        if self._broken:
+            self._broken = False
+            return facts.Completed("op", response)
         if lasts > seconds:
             raise CommandFailed(application.name, f"did not end within {seconds:g} s")
         return facts.Completed("op", response)
@@ -87,6 +97,8 @@ class FakeLeg:
             raise CommandFailed(api.name, reply)
         if then is not None:
             then(api.argument)
+        if api.name == "uuid_break" and self._breakable_from is not None:
+            self._broken = self.clock.now() >= self._breakable_from
         return reply
 
     def job(self, api, seconds):
