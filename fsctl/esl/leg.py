@@ -279,11 +279,11 @@ class EslLeg:
         fact = facts.read(event)
         if fact is None:
             return
+        self._connection.reacting()
         kind = type(fact)
         if kind is facts.Completed:
             done = self._operations.get(fact.operation)  # type: ignore[union-attr]
             if done is not None:
-                self._connection.reacting()
                 done.switch(fact)
             return
         if kind is facts.JobDone:

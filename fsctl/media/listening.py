@@ -27,9 +27,8 @@ _SAMPLES = 160
 FRAME_SECONDS = _SAMPLES / RATE
 _BYTES = 2 * _SAMPLES
 _MOST = 50 * _BYTES
-# How much of a frame's energy has to lie at one frequency, and how well three neighbouring samples have to agree on it.
+# How much of a frame's energy has to lie at one frequency.
 _PURE = 0.85
-_AGREEING = 0.97
 _LOWEST_LEVEL = 50.0
 
 
@@ -72,17 +71,13 @@ class Listening:
 
 def pure_tone(samples: Sequence[int]) -> float:
     """The frequency, in Hz, that makes up all of ``samples`` at 8 kHz; 0 when there is no such frequency."""
-    middle = samples[1:-1]
-    around = [before + after for before, after in zip(samples, samples[2:], strict=False)]
-    # In a sine the neighbours of each sample add up to 2·cos(w) times that sample.
-    energy = sum(map(mul, middle, middle))
-    shared = sum(map(mul, middle, around))
-    if not energy or shared * shared < _AGREEING * energy * sum(map(mul, around, around)):
+    # The frequency of one sine in noise, from how alike neighbours are and how alike every second sample is (Pisarenko).
+    once, twice = sum(map(mul, samples, samples[1:])), sum(map(mul, samples, samples[2:]))
+    divisor = math.sqrt(twice * twice + 8.0 * once * once) - twice
+    cosine = 2 * once / divisor if divisor else 1.0
+    if not -1 < cosine < 1 or _share(samples, cosine) < _PURE:
         return 0.0
-    cosine = shared / (2 * energy)
-    if not -1 < cosine < 1:
-        return 0.0
-    return math.acos(cosine) * RATE / math.tau if _share(samples, cosine) >= _PURE else 0.0
+    return math.acos(cosine) * RATE / math.tau
 
 
 def _share(samples: Sequence[int], cosine: float) -> float:

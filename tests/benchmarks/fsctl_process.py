@@ -29,6 +29,7 @@ def usage(server):
         "cpu": used.ru_utime + used.ru_stime,
         "resident": pages * os.sysconf("SC_PAGE_SIZE"),
         "calls": len(server.calls),
+        "reactions": server.traffic.reactions.buckets(),
     }
 
 

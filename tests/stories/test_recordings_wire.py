@@ -6,9 +6,8 @@ import re
 
 import pytest
 
-from fsctl.simulator import Caller
 from tests.recordings import NAMES, conversation
-from tests.stories.stage import document
+from tests.stories.stage import Stage, document
 from tests.stories.test_hangups import CONFIG, LONG, PAGES
 
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -57,13 +56,15 @@ def recorded():
     return {name: [data.decode() for who, data in conversation(name) if who == "application"] for name in NAMES}
 
 
-@pytest.fixture
-def said(stage):
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
     """Every command of the long call, and of one that breaks off a sound."""
-    built = stage(config=CONFIG, pages=PAGES)
-    long = built.run(document(*LONG))
-    broken = built.run(document({"play": {"url": "ring:70:us"}}), behaviour=Caller())
-    return [raw.decode() for story in (long, broken) for raw in story.wire]
+    stage = Stage(tmp_path_factory.mktemp("wire"), config=CONFIG, pages=PAGES)
+    try:
+        stories = [stage.run(document(*LONG)), stage.run([{"play": {"url": "ring:35:us"}}])]
+        return [raw.decode() for story in stories for raw in story.wire]
+    finally:
+        stage.close()
 
 
 def _like(form, commands):
