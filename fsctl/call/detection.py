@@ -16,8 +16,8 @@ FAX_TONES = {"CED": 2100.0, "CNG": 1100.0}
 _FAX_SECONDS = 0.3  # CNG lasts 0.5 s; CED is 2.6 s long, but may turn its phase every 0.45 s
 _FAX_WIDTH = 45.0
 _BEEP_SECONDS = 0.16
-_BEEPS = (350.0, 2050.0)
-_SAME_TONE = 20.0
+_BEEPS = (400.0, 2050.0)
+_SAME_TONE = 30.0
 _ONSET = 0.06  # shorter noises are clicks
 _EPSILON = 1e-6
 
@@ -59,6 +59,7 @@ class Detector:
         self._voice = 0.0  # from the first voice of this utterance to its last
         self._tone = 0.0
         self._tone_seconds = 0.0
+        self._missed = False
         self._beeping = False
 
     def hear(self, seconds: float, *, loud: bool, hertz: float = 0.0) -> list[Finding]:
@@ -72,9 +73,9 @@ class Detector:
         if self._machine is None:
             return []
         found = self._beeped(self._machine)
-        if self.over or self._beeping:
+        if found or self._beeping:
             return found
-        return found + self._voiced(self._machine, seconds, loud)
+        return self._voiced(self._machine, seconds, loud)
 
     def give_up(self) -> list[Finding]:
         """Time is up: what there is to say now."""
@@ -88,10 +89,14 @@ class Detector:
     # -- tones ---------------------------------------------------------------------------------------------------
 
     def _follow(self, hertz: float, seconds: float) -> None:
+        """Keep to a tone; one frame without it may be noise, or the tone that turns its phase."""
         if hertz and abs(hertz - self._tone) <= _SAME_TONE:
             self._tone_seconds += seconds
+            self._missed = False
+        elif self._tone and not self._missed:
+            self._missed = True
         else:
-            self._tone, self._tone_seconds = hertz, seconds if hertz else 0.0
+            self._tone, self._tone_seconds, self._missed = hertz, seconds if hertz else 0.0, False
 
     def _is_fax(self) -> bool:
         return self._tone_seconds >= _FAX_SECONDS - _EPSILON and self._may_be_fax()

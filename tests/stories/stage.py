@@ -86,7 +86,8 @@ class Hook:
         """``calling.call.play playing``: what happened, in a line."""
         event = self.event
         params = event.get("params", event)
-        return f"{event['event_type']} {params.get('state') or params.get('call_state') or params.get('code', '')}".strip()
+        state = params.get("state") or params.get("call_state") or params.get("code", "")
+        return f"{event['event_type']} {state}".strip()
 
 
 class Stage:
@@ -126,9 +127,10 @@ class Stage:
         self.server.start()
         settings.setdefault("streams", self.streams)
         host, port = self.server.listener.address
-        if "dialplan" in settings:
-            settings["dialplan"] = [(name, text.replace("@socket", f"{host}:{port}")) for name, text in settings["dialplan"]]
-        self.switch = switch((host, port), clock=self.clock, **settings)
+        dialplan = settings.pop("dialplan", None)
+        if dialplan is not None:
+            dialplan = [(name, text.replace("@socket", f"{host}:{port}")) for name, text in dialplan]
+        self.switch = switch((host, port), clock=self.clock, dialplan=dialplan, **settings)
 
     def _config(self, changes):
         sections = {

@@ -68,7 +68,8 @@ SHORT = [
     ],
 )
 def test_the_long_call_goes_as_always(stage, nasty):
-    story = stage(config=CONFIG, pages=PAGES).run(_here(LONG), nasty=nasty)
+    # Byte by byte takes real time, of which there must not be too little.
+    story = stage(config=CONFIG, pages=PAGES, speed=8 if nasty.fragment == 1 else 40).run(_here(LONG), nasty=nasty)
     said = [story._shown(raw) for raw in story.wire]
     assert len(said) == len(COMMANDS), said
     assert [line[: len(start)] for line, start in zip(said, COMMANDS, strict=True)] == COMMANDS
@@ -135,9 +136,8 @@ def test_without_a_subscription_of_its_own_a_call_is_not_begun(stage, command):
 
 
 def test_an_end_that_is_never_told_fails_the_sound_in_time(stage):
-    story = stage().run(
-        [{"play": {"urls": ["silence:1", "ring:1:us"]}}, {"set": {"after": 1}}], nasty=Nasty(lost=frozenset({"playback"}))
-    )
+    script = [{"play": {"urls": ["silence:1", "ring:1:us"]}}, {"set": {"after": 1}}]
+    story = stage().run(script, nasty=Nasty(lost=frozenset({"playback"})))
     assert [warning.message for warning in story.warnings] == [
         "play: playback: did not end within 31 s",
         "play: playback: did not end within 31 s",
@@ -445,7 +445,8 @@ def test_the_caller_leaves_while_a_server_keeps_it_waiting(stage):
         asked.set()
         gevent.sleep(3600)
 
-    for step in ({"request": {"url": "@web/slow", "method": "GET"}}, {"play": {"url": "@web/slow"}}, {"execute": "@web/slow"}):
+    asks = {"request": {"url": "@web/slow", "method": "GET"}}
+    for step in (asks, {"play": {"url": "@web/slow"}}, {"execute": "@web/slow"}):
         asked.clear()
         built = stage(pages={"/slow": hangs})
         story = built.start(document(step, {"set": {"never": 1}}), behaviour=Caller())

@@ -211,7 +211,7 @@ def test_the_long_call_is_what_the_moments_are_taken_from(long_calls):
     ]
 
 
-@pytest.mark.parametrize(("when", "number"), MOMENTS, ids=lambda one: str(one))
+@pytest.mark.parametrize(("when", "number"), MOMENTS, ids=str)
 def test_the_caller_leaves(long_calls, when, number):
     story = long_calls[when, number].end()
     said = story.commands
@@ -221,7 +221,8 @@ def test_the_caller_leaves(long_calls, when, number):
     elif (when, number) == ("after", 0):  # FreeSWITCH closes before we could ask it to linger
         assert (story.ended.end_reason, story.ended.end_source) == ("error", "none")
     else:
-        assert (story.ended.end_reason, story.ended.end_source) == ("hangup" if answered else "abandoned", "inbound"), said
+        reason = "hangup" if answered else "abandoned"
+        assert (story.ended.end_reason, story.ended.end_source) == (reason, "inbound"), said
     assert story.script.outcome in ("hangup", "finished")
     assert [warning.message for warning in story.warnings if "ERR" not in warning.message] == []
     assert len(story.wire) <= len(COMMANDS)

@@ -15,6 +15,10 @@ EXECUTE = (
     rf"sendmsg( {UUID})?\ncall-command: execute\nexecute-app-name: %s\nEvent-UUID: [\w-]+\n"
     r"(event-lock: true\n)?(content-type: text/plain\ncontent-length: \d+\n)?\n"
 )
+EVENT = (
+    r"sendevent CUSTOM\nEvent-Subclass: fsctl::user_event\nCall-ID: \S+\ncontent-type: application/json\n"
+    r"content-length: \d+\n\n\{.*\}"
+)
 
 RECORDED = {
     "connect": r"connect\n\n",
@@ -35,14 +39,13 @@ RECORDED = {
 
 ONLY_OURS = {
     "a filter": (rf"filter (Unique-ID|Job-Owner-UUID) {UUID}\n\n", "freeswitch 1.7"),
-    "several variables": (rf"api uuid_setvar_multi {UUID} \w+=[\w-]+(;\w+=[\w-]+)*\n\n", "freeswitch 4, uuid_setvar_multi"),
+    "several variables": (
+        rf"api uuid_setvar_multi {UUID} \w+=[\w-]+(;\w+=[\w-]+)*\n\n",
+        "freeswitch 4, uuid_setvar_multi",
+    ),
     "a variable is taken away": (rf"api uuid_setvar {UUID} STREAM_EXTRA_HEADERS\n\n", "freeswitch 4, uuid_setvar"),
     "a level": (rf"api uuid_audio {UUID} (start write level -?[1-4]|stop)\n\n", "freeswitch 4, uuid_audio"),
-    "an event": (
-        r"sendevent CUSTOM\nEvent-Subclass: fsctl::user_event\nCall-ID: \S+\ncontent-type: application/json\n"
-        r"content-length: \d+\n\n\{.*\}",
-        "freeswitch 1.6, sendevent",
-    ),
+    "an event": (EVENT, "freeswitch 1.6, sendevent"),
     "a stream or tone is played": (EXECUTE % "playback" + r"(tone|silence)_stream://.*", "the argument is below"),
     "early media": (EXECUTE % "pre_answer", "as answer"),
     "speech": (EXECUTE % "speak" + r"\w+\|\w+\|.+", "the argument is below"),
@@ -59,12 +62,14 @@ def recorded():
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """Every command of the long call, and of one that breaks off a sound."""
-    stage = Stage(tmp_path_factory.mktemp("wire"), config=CONFIG, pages=PAGES)
-    try:
-        stories = [stage.run(document(*LONG)), stage.run([{"play": {"url": "ring:35:us"}}])]
-        return [raw.decode() for story in stories for raw in story.wire]
-    finally:
-        stage.close()
+    wire = []
+    for script, speed in ((LONG, 40.0), ([{"play": {"url": "ring:61:us"}}], 400.0)):
+        stage = Stage(tmp_path_factory.mktemp("wire") / "stage", config=CONFIG, pages=PAGES, speed=speed)
+        try:
+            wire += stage.run(document(*script)).wire
+        finally:
+            stage.close()
+    return [raw.decode() for raw in wire]
 
 
 def _like(form, commands):
@@ -134,8 +139,9 @@ def test_only_events_that_freeswitch_sends_are_asked_for(recorded, said):
     """Each was seen in a recording, and so was each subclass that is ours to ask for."""
     (asked,) = {command for command in said if command.startswith("events")}
     builtin, _, custom = asked.removeprefix("events json ").strip().partition(" CUSTOM ")
-    messages = [data.decode("utf-8", "replace") for name in NAMES for who, data in conversation(name) if who != "application"]
-    seen = set(re.findall(r"Event-Name\"?: ?\"?([A-Z_]+)", "".join(messages)))
+    heard = [data for name in NAMES for who, data in conversation(name) if who != "application"]
+    text = b"".join(heard).decode("utf-8", "replace")
+    seen = set(re.findall(r"Event-Name\"?: ?\"?([A-Z_]+)", text))
     assert set(builtin.split()) <= seen
-    subclasses = set(re.findall(r"Event-Subclass\"?: ?\"?([\w:%]+)", "".join(messages)))
+    subclasses = set(re.findall(r"Event-Subclass\"?: ?\"?([\w:%]+)", text))
     assert set(custom.split()) <= {subclass.replace("%3A", ":") for subclass in subclasses}
