@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fsctl import log as logs
 from fsctl.api.server import HttpServer
 from fsctl.clock import Clock
-from fsctl.config import Config, Documents, Http, Network, Project, Webhooks
+from fsctl.config import Config, Documents, Http, Network, Project, Streams, Webhooks
 from fsctl.errors import FetchError
 from fsctl.media.recordings import Recordings
 from fsctl.signature import SHA256_HEADER, sign
@@ -133,6 +133,7 @@ def _settings(receiver: _Receiver, port: int) -> Config:
         project=Project(node_id="demo", signing_key=receiver.key),
         documents=Documents(envs={"endpoint": ENDPOINT, "webhooks": receiver.webhooks}),
         webhooks=Webhooks(call_state_url=receiver.webhooks),
+        streams=Streams(mode="direct"),  # the endpoint is the switch's own
         network=Network(allow_private=(ip_network(f"{LOOPBACK}/32"),)),
     )
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import click
+from gevent.socket import create_connection
 
 from fsctl import __version__
 from fsctl import log as logs
@@ -24,12 +25,13 @@ from fsctl.checking import STANDARD_INPUT, check_documents
 from fsctl.clock import Clock
 from fsctl.media.files import Files
 from fsctl.media.recordings import Recordings
-from fsctl.simulator import Caller, Scripted
+from fsctl.simulator import Caller, Scripted, WebSockets
 from fsctl.simulator.caller import keys
 from fsctl.simulator.media import RATE, silence, write_wav
 from fsctl.stage import Stage, on_loopback, scratch
 from fsctl.story import Entry, Story, short
-from fsctl.web import Client, Policy, Response, redact
+from fsctl.streams.sink import Sink
+from fsctl.web import Client, Dialled, Policy, Response, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -136,10 +138,13 @@ class _Simulation(Stage):
     ) -> None:
         self.unpressed = digits
         web = _Web(clock, Policy(allow_private=config.network.allow_private), user_agent=f"fsctl/{__version__}")
+        self._endpoint = Sink(config.streams.directory / "streams", tell=lambda _: None)
+        self._endpoint.start()
+        web.endpoint = self._endpoint.port
         super().__init__(
             config,
             clock=clock,
-            streams=Scripted(),
+            streams=WebSockets() if config.streams.mode == "hub" else Scripted(),
             limit=LIMIT,
             name=name,
             web=web,
@@ -149,6 +154,10 @@ class _Simulation(Stage):
             params=params,
         )
         self.server.engine.evaluate("0", {})  # its child starts now, not in the middle of an instruction
+
+    def __exit__(self, *why: object) -> None:
+        super().__exit__(*why)
+        self._endpoint.stop()
 
     def commanded(self, instruction: Instruction, command: str) -> None:
         """Begin to press the keys where the script first listens to any."""
@@ -192,7 +201,9 @@ class _Clock(Clock):
 
 
 class _Web(Client):
-    """Asks web servers for scripts. A simulated stream reaches nobody, so nobody's address is looked up for one."""
+    """Asks web servers for scripts. Streams go to an endpoint of ours, so nobody's address is looked up for one."""
+
+    endpoint = 0  # its port
 
     def __init__(self, clock: _Clock, policy: Policy, **options: Any) -> None:
         super().__init__(policy, **options)
@@ -206,6 +217,12 @@ class _Web(Client):
     def admit(self, url: str, *, timeout: float = 5.0) -> None:  # noqa: ARG002 - nothing is waited for
         """Look at the form of the URL. Raises FetchError."""
         self.wire_url(f"http{url[2:]}" if url[:2].lower() == "ws" else url)
+
+    def dial(self, url: str, *, timeout: float) -> Dialled:
+        """Connect to the endpoint of ours, whatever the URL. Raises FetchError."""
+        self.admit(url)
+        sock = create_connection(("127.0.0.1", self.endpoint), timeout=timeout)
+        return Dialled(sock, f"ws://127.0.0.1:{self.endpoint}/", "127.0.0.1", None, redact(url))
 
 
 class _Shown:

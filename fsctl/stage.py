@@ -32,6 +32,7 @@ from fsctl.call.events import (
     ScriptWarning,
     UserEvent,
 )
+from fsctl.config import Address
 from fsctl.log import redact
 from fsctl.server import Server
 from fsctl.simulator import Switch
@@ -84,9 +85,15 @@ def listening() -> socket.socket:
 def on_loopback(config: Config, directory: Path, clock: Clock) -> Config:
     """The settings with everything that is written going below ``directory``, for a call at the clock's speed.
 
-    The simulated mod_audio_stream goes to endpoints by itself: a hub would really connect to them.
+    Streams are connected in real time, which is no less for a call that runs fast.
     """
-    streams = replace(config.streams, mode="direct", connect_timeout=config.streams.connect_timeout * clock.speed)
+    streams = replace(
+        config.streams,
+        connect_timeout=config.streams.connect_timeout * clock.speed,
+        endpoint_timeout=config.streams.endpoint_timeout * clock.speed,
+        hub_listen=Address(LOOPBACK, 0),
+        directory=directory,
+    )
     return replace(
         config,
         recordings=replace(config.recordings, directory=directory / "recordings", min_free_bytes=0),

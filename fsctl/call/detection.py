@@ -15,7 +15,7 @@ FAX_TONES = {"CED": 2100.0, "CNG": 1100.0}
 
 _FAX_SECONDS = 0.3  # CNG lasts 0.5 s; CED is 2.6 s long, but may turn its phase every 0.45 s
 _FAX_WIDTH = 45.0
-_BEEP_SECONDS = 0.16
+_BEEP_SECONDS = 0.12
 _BEEPS = (400.0, 2050.0)
 _SAME_TONE = 30.0
 _ONSET = 0.06  # shorter noises are clicks

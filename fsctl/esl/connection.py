@@ -53,7 +53,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
 
     ``on_event`` gets the raw body of every JSON event, ``on_linger`` is called when FreeSWITCH says that the channel is
     gone and the socket stays for a while, ``on_end`` once when the socket is finished; all run in the event loop. A
-    reply that takes more than ``timeout`` seconds leaves the order of replies unknown, so that ends the connection, too.
+    reply that takes more than ``timeout`` seconds leaves the order of replies unknown, so that ends the connection too.
     """
 
     def __init__(

@@ -133,7 +133,7 @@ def test_recorded_events_are_read_as_a_json_parser_reads_them():
                     fact.answered,
                 )
             if isinstance(fact, facts.Ended):
-                assert facts.Ended("NORMAL_CLEARING", "send_bye", 4.5) == fact
+                assert facts.Ended("NORMAL_CLEARING", "send_bye", 4.5, True) == fact
             if isinstance(fact, facts.JobDone):
                 assert facts.JobDone("job-1", "true") == fact
     assert {facts.Completed, facts.HungUp, facts.Ended, facts.JobDone, facts.StreamConnected} <= seen
