@@ -185,10 +185,13 @@ METHODS = {
                      "authorization_bearer_token": "very-secret-token", "custom_parameters": {"k": "v"}}},
          {"sleep": 500}, {"stop_stream": {"control_id": "s"}}],
         {"stream_result": "success", "stream_control_id": "s", "stop_stream_result": "success"},
-        [r"uuid_audio_stream start wss://asr\.invalid/in stereo 16000 .*customParameters.*", "uuid_audio_stream stop"],
+        [r"uuid_audio_stream start ws://127\.0\.0\.1:\d+/module/\S+ stereo 8000", "uuid_audio_stream stop"],
     ),
-    "stream that the module cannot do": (
-        [{"stream": {"url": "wss://asr.invalid/in", "track": "outbound_track"}}], {"stream_result": "failed"}, []
+    "stream of the other track": (
+        [{"stream": {"url": "wss://asr.invalid/in", "track": "outbound_track"}}], {"stream_result": "success"}, []
+    ),
+    "stream that the hub cannot do": (
+        [{"stream": {"url": "wss://asr.invalid/in", "codec": "G722"}}], {"stream_result": "failed"}, []
     ),
     "stop_stream without a stream": ([{"stop_stream": {}}], {"stop_stream_result": "failed"}, []),
     "execute a document that is written in place": (

@@ -113,10 +113,22 @@ def _audio(channel: Channel, words: list[str]) -> str:
     return SUCCESS
 
 
+@channel_api("uuid_buglist")
+def _buglist(channel: Channel, _: list[str]) -> str:
+    bugs = "".join(
+        f" <media-bug>\n  <function>{bug.function}</function>\n  <target>{bug.target}</target>\n"
+        "  <thread-locked>0</thread-locked>\n </media-bug>\n"
+        for bug in channel.bugs
+    )
+    return f"<media-bugs>\n{bugs}</media-bugs>\n"
+
+
 @channel_api("uuid_preprocess", usage="<uuid> <cmds>", least=2)
 def _preprocess(channel: Channel, words: list[str]) -> str:
-    _single_bug(channel, "preprocess", wanted=words[0] != "stop")
-    return SUCCESS
+    running = any(bug.function == "preprocess" for bug in channel.bugs)
+    # A stop with nothing to stop attaches a filter that does nothing.
+    _single_bug(channel, "preprocess", wanted=words[0] != "stop" or not running)
+    return OK
 
 
 @channel_api("uuid_send_dtmf", usage="<uuid> <dtmf_data>", least=2)

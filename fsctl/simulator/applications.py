@@ -142,8 +142,11 @@ def sched_hangup(channel: Channel, argument: str) -> None:
     channel.switch.schedule_hangup(channel, seconds_of(when.lstrip("+")), cause.strip() or "ALLOTTED_TIMEOUT")
 
 
-@application("info", "log", "preprocess", "start_dtmf", "stop_dtmf", "flush_dtmf", "ring_ready", "set_audio_level")
+_UNSEEN = "info log preprocess start_dtmf stop_dtmf flush_dtmf ring_ready set_audio_level detect_speech"
+
+
+@application(*_UNSEEN.split())
 def nothing_to_see(channel: Channel, argument: str) -> None:
-    """Do what no event, variable or duration shows."""
+    """Do what no event, variable or duration shows; there is no recogniser, so ``detect_speech`` attaches none."""
     if (channel.variables.get("current_application"), argument) == ("flush_dtmf", ""):
         channel.digits.clear()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["send_digits"]
 
 _DEFAULT_MS = 250
+_GAP_MS = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +105,20 @@ def read(channel: Channel, argument: str) -> None:
 
 
 def send_digits(channel: Channel, text: str) -> None:
-    """Send digits to the party: groups separated by ``+``, each with its own ``@<ms>``; over 99 are refused."""
+    """Queue digits for the party: groups separated by ``+``, each with its own ``@<ms>``; over 99 are refused.
+
+    ``last_dtmf_duration`` is what FreeSWITCH reckons they take, in milliseconds: pauses count as digits.
+    """
     channel.pre_answer()
+    total = 0
     for group in text.lstrip("~").split("+"):
         digits, _, milliseconds = group.partition("@")
         kept = "".join(key for key in digits if key in "0123456789ABCDabcd*#wW")
         if not kept or len(digits) > 99:
             continue
         channel.sent_digits += kept
-        channel.variables.set("last_dtmf_duration", str(int(seconds_of(milliseconds, _DEFAULT_MS)) * 8))
+        total += len(kept) * (int(seconds_of(milliseconds, _DEFAULT_MS)) + _GAP_MS)
+        channel.variables.set("last_dtmf_duration", str(total))
 
 
 @application("send_dtmf", needs_media=True)

@@ -1,7 +1,8 @@
 """Recordings: ``uuid_record`` / ``record_session``, which run beside everything else, and the ``record`` application.
 
 Files are real: a wav (8 kHz, 16 bit) that holds a tone where somebody spoke, or an mp3 of that length. What a
-recording listens to is the caller's script, so its silence timeouts come out as they would.
+recording listens to is the caller's script, so its silence timeouts come out as they would. A raw file (``.r8``) grows
+while the call goes on, as it does without FreeSWITCH's write buffer.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = ["Recording", "control", "start", "stop"]
 Interval = tuple[float, float]
 
 _FRAME = 0.02
+_GROWS_EVERY = 0.04
 _PRE_BUFFER = 25
 
 
@@ -51,6 +53,10 @@ class Recording(Bug):
         self._masked: list[Interval] = []
         self._cut: list[Interval] = []
         self._timer = None if (due := self._due()) is None else gevent.spawn(self._finish_at, *due)
+        raw = path.lower().endswith(".r8") and channel.switch.writes_files
+        self._raw = Path(path).open("wb", buffering=0) if raw else None
+        self._written = 0
+        self._growth = gevent.spawn(self._grow) if raw else None
 
     def option(self, name: str) -> str | None:
         """A RECORD_* setting: the recording's own, else the channel's."""
@@ -83,6 +89,25 @@ class Recording(Bug):
             self.channel.clock.sleep(left)
         self.finish(cause)
 
+    def _grow(self) -> None:
+        while not self.ended:
+            self.channel.clock.sleep(_GROWS_EVERY)
+            self._append()
+
+    def _append(self) -> None:
+        """Write what was said since the last time, in whole frames."""
+        if self._raw is None or self._raw.closed or not self.channel.behaviour.sends_rtp:
+            return
+        frames = int((self.channel.clock.now() - self.began) / _FRAME)
+        first, last = self._written, frames * round(_FRAME * media.RATE)
+        audio = bytearray((last - first) * 2)
+        start, end = (self.began + sample / media.RATE for sample in (first, last))
+        for begin, stop in talking(self.channel.speech(), start, end):
+            at, to = (min(last - first, round((when - start) * media.RATE)) for when in (begin, stop))
+            audio[at * 2 : to * 2] = media.tone(to - at)
+        self._raw.write(audio)
+        self._written = last
+
     def mask(self, on: bool) -> None:
         """Write silence from now on, or the audio again."""
         _toggle(self._masked, on, self.channel.clock.now())
@@ -101,12 +126,16 @@ class Recording(Bug):
         """Stop waiting for the end; no file, no event."""
         if self._timer is not None and self._timer is not gevent.getcurrent():
             self._timer.kill(block=False)
+        if self._growth is not None and self._raw is not None:
+            self._growth.kill(block=False)
+            self._raw.close()
 
     def finish(self, cause: str, *, hung_up: bool = False) -> None:
         """Stop, write the file and tell; ``cause`` gives way when the file is empty or too short."""
         if self.ended:
             return
         channel = self.channel
+        self._append()
         self.ended = channel.clock.now()
         self.drop()
         frames = self._frames()
@@ -156,6 +185,8 @@ class Recording(Bug):
         channels = 2 if self.stereo else 1
         if not self.channel.switch.writes_files:
             return samples * 2 * channels + 44
+        if self._raw is not None:
+            return self._written * 2
         if self.path.lower().endswith(".mp3"):
             return media.write_mp3(Path(self.path), samples, channels)
         return media.write_wav(Path(self.path), self._audio(samples), channels)
@@ -220,7 +251,7 @@ def start(channel: Channel, path: str, limit: float = 0, parameters: str = "") -
 
 def can_record(channel: Channel, path: str) -> bool:
     """Whether there is a format for ``path`` and its folder exists or can be made."""
-    known = {".wav", ".mp3"} if channel.switch.mod_shout else {".wav"}
+    known = {".wav", ".r8", ".mp3"} if channel.switch.mod_shout else {".wav", ".r8"}
     file = Path(path)
     if file.suffix.lower() not in known:
         return False

@@ -268,6 +268,10 @@ class TestApi:
 
         assert [str(number) for number in range(20)] == [one.get(timeout=5) for one in asking]
 
+    def test_text_that_must_not_reach_the_wire_is_a_refusal(self, opened):
+        with pytest.raises(CommandFailed, match="uuid_setvar: .*mod_event_socket"):
+            opened.ask(commands.set_variable(UUID, "x", "reload mod_event_socket"))
+
     def test_telling_waits_for_nothing_and_survives_a_refusal(self, peer, opened):
         opened.tell(Api("uuid_break", UUID), Api("uuid_x"))
         peer.expect("api uuid_break", api("-ERR no\n"))
@@ -409,6 +413,43 @@ class TestGone:
         assert opened.wait_ended(5)
         assert [facts.RecordStopped("/a.wav", "", 0)] == heard
         assert len(opened.heard_gone) == 1
+
+    def test_a_party_that_was_faster_is_gone_at_once(self, peer, leg):
+        opening = meanwhile(leg.open, 2.0)
+        peer.expect("connect", offer(Answer_State="hangup", Hangup_Cause="ORIGINATOR_CANCEL"))
+        opening.get(timeout=5)
+
+        assert leg.gone
+        assert leg.wait_ended(0)
+        assert leg.ended == facts.Ended("ORIGINATOR_CANCEL", "", None)
+
+    def test_a_hangup_before_the_subscription_is_asked_for(self, peer, opened):
+        """Neither of its events came: only the notice that the socket lingers."""
+        waiting = meanwhile(opened.waiter().wait)
+        peer.send(b"Content-Type: text/disconnect-notice\nContent-Disposition: linger\nContent-Length: 0\n\n")
+        with pytest.raises(LegGone):
+            waiting.get(timeout=5)
+        ending = meanwhile(opened.wait_ended, 5)
+        gone = {"Answer_State": "hangup", "Hangup_Cause": "USER_BUSY", "Caller_Channel_Answered_Time": "17"}
+        peer.expect("connect", offer(**gone, variable_sip_hangup_disposition="recv_bye"))
+
+        assert ending.get(timeout=5)
+        assert opened.ended == facts.Ended("USER_BUSY", "recv_bye", None, True)
+        assert len(opened.heard_gone) == 1
+
+    @pytest.mark.parametrize("refused", ["filter", "events"])
+    def test_without_its_own_events_it_is_given_up(self, peer, leg, refused):
+        opening = meanwhile(leg.open, 2.0)
+        peer.expect("connect", offer())
+        for command in ("linger", "filter", "events"):
+            no = b"Content-Type: command/reply\nReply-Text: -ERR no\n\n"
+            peer.expect(command, no if command == refused else OK)
+            if command == refused:
+                break
+        opening.get(timeout=5)
+
+        assert peer.at_end()
+        assert leg.wait_ended(5)
 
     def test_leaving_frees_freeswitchs_thread(self, peer, opened):
         opened.close()
