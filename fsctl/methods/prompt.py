@@ -179,7 +179,7 @@ class Collector:
     def open(self) -> None:
         """Begin to listen. Raises CommandFailed when there is no way to."""
         control, leg = self.control, self._call.leg
-        control.stop = lambda: self._end("finished")
+        control.stop = self._stop
         control.abandon = lambda: self._end("finished")
         control.on_over(self._cancel)
         if self._digits is not None:
@@ -295,6 +295,10 @@ class Collector:
             self._end("no_match")
 
     # -- the end -------------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        self._started()
+        self._end("finished")
 
     def _begun(self) -> None:
         self._cancel()

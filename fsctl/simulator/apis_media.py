@@ -133,8 +133,8 @@ def _preprocess(channel: Channel, words: list[str]) -> str:
 
 @channel_api("uuid_send_dtmf", usage="<uuid> <dtmf_data>", least=2)
 def _send_dtmf(channel: Channel, words: list[str]) -> str:
-    send_digits(channel, words[0])
-    return f"+OK {channel.uuid} sent DTMF {words[0]}.\n"
+    sent = send_digits(channel, words[0])
+    return f"+OK {channel.uuid} sent DTMF {words[0]}.\n" if sent else "-ERR Operation failed\n"
 
 
 @channel_api("uuid_recv_dtmf", usage="<uuid> <dtmf_data>", least=2)

@@ -17,6 +17,7 @@ __all__ = ["send_digits"]
 
 _DEFAULT_MS = 250
 _GAP_MS = 250
+_MOST = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +105,26 @@ def read(channel: Channel, argument: str) -> None:
     channel.variables.set(words[3], digits)
 
 
-def send_digits(channel: Channel, text: str) -> None:
-    """Queue digits for the party: groups separated by ``+``, each with its own ``@<ms>``; over 99 are refused.
+def send_digits(channel: Channel, text: str) -> bool:
+    """Queue digits for the party: groups separated by ``+``, each with its own ``@<ms>``; False when there are none.
 
-    ``last_dtmf_duration`` is what FreeSWITCH reckons they take, in milliseconds: pauses count as digits.
+    More than 99 characters are refused. ``last_dtmf_duration`` is what FreeSWITCH reckons they take, in milliseconds:
+    pauses count as digits.
     """
+    text = text.lstrip("~")
+    if len(text) > _MOST:
+        return False
     channel.pre_answer()
     total = 0
-    for group in text.lstrip("~").split("+"):
+    for group in text.split("+"):
         digits, _, milliseconds = group.partition("@")
         kept = "".join(key for key in digits if key in "0123456789ABCDabcd*#wW")
-        if not kept or len(digits) > 99:
+        if not kept:
             continue
         channel.sent_digits += kept
         total += len(kept) * (int(seconds_of(milliseconds, _DEFAULT_MS)) + _GAP_MS)
         channel.variables.set("last_dtmf_duration", str(total))
+    return total > 0
 
 
 @application("send_dtmf", needs_media=True)

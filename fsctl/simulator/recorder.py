@@ -54,7 +54,7 @@ class Recording(Bug):
         self._cut: list[Interval] = []
         self._timer = None if (due := self._due()) is None else gevent.spawn(self._finish_at, *due)
         raw = path.lower().endswith(".r8") and channel.switch.writes_files
-        self._raw = Path(path).open("wb", buffering=0) if raw else None
+        self._raw = Path(path).open("wb", buffering=0) if raw else None  # noqa: SIM115 - open as long as it records
         self._written = 0
         self._growth = gevent.spawn(self._grow) if raw else None
 

@@ -125,5 +125,7 @@ def test_digits_can_be_sent(desk):
     call, application = taken(desk)
     application.run("send_dtmf", "12w@100+3@500")
     assert application.api(f"uuid_send_dtmf {call.uuid} 9w8@200") == f"+OK {call.uuid} sent DTMF 9w8@200.\n"
+    assert application.api(f"uuid_getvar {call.uuid} last_dtmf_duration") == str(3 * (200 + 250))
     application.run("send_dtmf", "1" * 100, uuid="too-many")
+    assert application.api(f"uuid_send_dtmf {call.uuid} {'1' * 100}") == "-ERR Operation failed\n"
     assert call.sent_digits == "12w39w8"

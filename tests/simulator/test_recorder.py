@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import wave
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -244,3 +245,26 @@ def test_a_hangup_in_the_middle_of_record(desk, tmp_path):
     application.until("RECORD_STOP")
     application.until("CHANNEL_HANGUP_COMPLETE")
     assert call.applications[1].ended - call.applications[1].started == pytest.approx(1.0, abs=TOLERANCE)
+
+
+def test_a_raw_file_grows_while_the_call_goes_on(taken):
+    switch, call, application, path = taken(Caller(speaks=((0.0, 1.0),)))
+    raw = path.replace(".wav", ".r8")
+    assert application.api(f"uuid_record {call.uuid} start {raw} 0 {{RECORD_READ_ONLY=true}}") == "+OK Success\n"
+    with Path(raw).open("rb") as file:
+        switch.clock.sleep(3.0)
+        before = file.read()
+        assert application.api(f"uuid_record {call.uuid} stop {raw}") == "+OK Success\n"
+        application.until("RECORD_STOP")
+        audio = before + file.read()
+    assert len(before) / 16000 == pytest.approx(3.0, abs=TOLERANCE)
+    assert not len(audio) % 320
+    assert len(audio.rstrip(b"\0")) / 16000 == pytest.approx(1.0, abs=TOLERANCE)
+
+
+def test_what_is_attached_is_listed(taken):
+    _, call, application, path = taken()
+    application.api(f"uuid_record {call.uuid} start {path}")
+    listed = application.api(f"uuid_buglist {call.uuid}")
+    assert "<function>session_record</function>" in listed
+    assert f"<target>{path}</target>" in listed

@@ -91,7 +91,7 @@ def test_real_ticks_take_real_time(desk):
         ("uuid_audio {uuid} start write level 2", "+OK Success\n"),
         ("uuid_audio {uuid} start write", "-USAGE: "),
         ("uuid_audio {uuid} stop", "+OK Success\n"),
-        ("uuid_preprocess {uuid} r.agc=1", "+OK Success\n"),
+        ("uuid_preprocess {uuid} r.agc=1", "+OK\n"),
         ("uuid_answer nobody", "-ERROR No such channel!\n"),
         ("uuid_displace {uuid} start /nowhere.wav", "-ERR Cannot displace session!\n"),
     ],
