@@ -17,7 +17,7 @@ _FAX_SECONDS = 0.3  # CNG lasts 0.5 s; CED is 2.6 s long, but may turn its phase
 _FAX_WIDTH = 45.0
 _BEEP_SECONDS = 0.12
 _BEEPS = (415.0, 2050.0)
-_SAME_TONE = 30.0
+_SAME_TONE = 20.0
 _ONSET = 0.06  # shorter noises are clicks
 _EPSILON = 1e-6
 

@@ -71,8 +71,10 @@ class Listening:
 
 def pure_tone(samples: Sequence[int]) -> float:
     """The frequency, in Hz, that makes up all of ``samples`` at 8 kHz; 0 when there is no such frequency."""
-    # The frequency of one sine in noise, from how alike neighbours are and how alike every second sample is (Pisarenko).
-    once, twice = sum(map(mul, samples, samples[1:])), sum(map(mul, samples, samples[2:]))
+    # The frequency of one sine in noise, from how alike each sample is to its neighbours and to theirs (Pisarenko).
+    middle = samples[2:-2]
+    once = sum(map(mul, middle, samples[1:])) + sum(map(mul, middle, samples[3:]))
+    twice = sum(map(mul, middle, samples)) + sum(map(mul, middle, samples[4:]))
     divisor = math.sqrt(twice * twice + 8.0 * once * once) - twice
     cosine = 2 * once / divisor if divisor else 1.0
     if not -1 < cosine < 1 or _share(samples, cosine) < _PURE:

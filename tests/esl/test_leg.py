@@ -269,7 +269,7 @@ class TestApi:
         assert [str(number) for number in range(20)] == [one.get(timeout=5) for one in asking]
 
     def test_text_that_must_not_reach_the_wire_is_a_refusal(self, opened):
-        with pytest.raises(CommandFailed, match="uuid_setvar: .*mod_event_socket"):
+        with pytest.raises(CommandFailed, match=r"uuid_setvar: .*mod_event_socket"):
             opened.ask(commands.set_variable(UUID, "x", "reload mod_event_socket"))
 
     def test_telling_waits_for_nothing_and_survives_a_refusal(self, peer, opened):

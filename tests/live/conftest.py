@@ -30,6 +30,7 @@ from fsctl.config import load
 from fsctl.server import Server
 from tests.fakes import web
 from tests.live.phone import Phone, until
+from tests.live.streams import Endpoint
 from tests.live.switch import Switch, address, dial_string, to_ourselves
 
 DIALPLAN = Path(__file__).parents[2] / "dialplan" / "public" / "50_fsctl.xml"
@@ -244,6 +245,19 @@ def nothing_left(house, switch):
 @pytest.fixture
 def house(open_house):
     return open_house()
+
+
+@pytest.fixture
+def new_endpoint():
+    endpoints = []
+
+    def made(**options):
+        endpoints.append(Endpoint(**options))
+        return endpoints[-1]
+
+    yield made
+    for endpoint in endpoints:
+        endpoint.close()
 
 
 @pytest.fixture

@@ -1,8 +1,13 @@
 """A customer's WebSocket server on loopback."""
 
+import json
+from base64 import b64decode
+
 import gevent
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
+
+from tests.live.phone import linear
 
 
 class Endpoint:
@@ -25,6 +30,15 @@ class Endpoint:
     def samples(self):
         """All the audio so far, as bytes."""
         return b"".join(self.audio)
+
+    def said(self, event):
+        """The messages of that name, in the language's protocol."""
+        return [message for message in map(json.loads, self.texts) if message["event"] == event]
+
+    def track(self, name):
+        """The G.711 audio of a track so far, as samples."""
+        frames = (message["media"] for message in self.said("media"))
+        return linear(b"".join(b64decode(media["payload"]) for media in frames if media["track"] == name))
 
     def close(self):
         for connection in self.connections:

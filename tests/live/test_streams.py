@@ -1,4 +1,4 @@
-"""The audio of live calls at a WebSocket server."""
+"""The audio of live calls at a WebSocket server, straight from the module (``streams.mode: direct``)."""
 
 import json
 
@@ -8,24 +8,10 @@ import pytest
 from fsctl.call.events import ControlChanged
 from tests.live.media import wav
 from tests.live.phone import seconds_of, strength, tone, until
-from tests.live.streams import Endpoint
 
 pytestmark = pytest.mark.live
 
 CALLER, SOUND = 1000, 2600
-
-
-@pytest.fixture
-def new_endpoint():
-    endpoints = []
-
-    def made(**options):
-        endpoints.append(Endpoint(**options))
-        return endpoints[-1]
-
-    yield made
-    for endpoint in endpoints:
-        endpoint.close()
 
 
 def test_the_callers_audio_arrives_with_a_start_message_and_a_token(house, customer, new_phone, new_endpoint):
