@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Call"]
 
+_NOUNS = {"record": "recording"}
+
 
 class Call:
     """What methods work with. ``vars`` are the script's variables; ``services`` what reaches beyond the call."""
@@ -155,7 +157,7 @@ class Call:
         wanted = control_id or str(self.vars.get(latest) or "")
         control = self.controls.find(kind, wanted)
         if control is None or control.stop is None:
-            raise CommandFailed(method, f"no {kind} {wanted[:80]!r} is running on this call")
+            raise CommandFailed(method, f"no {_NOUNS.get(kind, kind)} {wanted[:80]!r} is running on this call")
         control.stop()
 
     def warn(self, code: str, message: str, *, fatal: bool = False, where: Any = None) -> None:

@@ -17,9 +17,10 @@ import json
 import os
 import re
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -37,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 ROOTS = ("call", "params", "vars", "envs")
 START_SECONDS = 10.0
+OFFENCE_SECONDS = 60.0
+MAX_OFFENDERS = 1024
 MARGIN_SECONDS = 0.02  # beyond the deadline: a loop is interrupted by QuickJS itself, which spares the child
 INHERITED = ("LD_LIBRARY_PATH", "TZ")  # all a child may know of our environment
 
@@ -45,8 +48,10 @@ class Engine:
     """JavaScript with a memory limit and a deadline.
 
     ``memory_bytes`` is what one expression may use, ``deadline_seconds`` how long it may run, ``workers`` how many
-    run at once. Children start with the first expression. ``evaluations`` counts expressions asked for, ``kills``
-    children killed because they missed the deadline, ``deaths`` children that ended unasked.
+    run at once. An expression that was late is evaluated apart for a minute, so that a script that asks for it again
+    and again makes nobody wait but its like. Children start with the first expression. ``evaluations`` counts
+    expressions asked for, ``kills`` children killed because they missed the deadline, ``deaths`` children that ended
+    unasked.
     """
 
     def __init__(self, *, memory_bytes: int, deadline_seconds: float = 0.150, workers: int = 1) -> None:
@@ -60,9 +65,9 @@ class Engine:
             child.MEMORY.encode(): f"needs more than {memory_bytes / 2**20:g} MiB of memory",
         }
         self._closed = False
-        self._children = [_Child(memory_bytes, deadline_seconds) for _ in range(workers)]
-        self._idle = list(self._children)
-        self._waiting: deque[AsyncResult] = deque()
+        self._quick = _Line([_Child(memory_bytes, deadline_seconds) for _ in range(workers)])
+        self._slow = _Line([_Child(memory_bytes, deadline_seconds)])
+        self._offenders: OrderedDict[str, float] = OrderedDict()  # sources that ran late, and until when that counts
 
     def evaluate(self, source: str, names: Mapping[str, Any]) -> Any:
         """Evaluate ``source`` and give its value as JSON types.
@@ -79,12 +84,18 @@ class Engine:
         promise or big integer, or that takes more than 64 KiB.
         """
         request = self._request(source, names)
-        runner = self._take()
+        line = self._slow if self._is_offender(source) else self._quick
+        runner = line.take()
         try:
             self.evaluations += 1
             status, text = self._ask(runner, request)
         finally:
-            self._give(runner)
+            line.give(runner)
+        if text == child.TIME.encode() and status != child.VALUE:
+            self._offenders[source] = monotonic() + OFFENCE_SECONDS
+            self._offenders.move_to_end(source)
+            if len(self._offenders) > MAX_OFFENDERS:
+                self._offenders.popitem(last=False)
         if status != child.VALUE:
             raise ExpressionError(source, self._limits.get(text, text.decode(errors="replace")))
         return _value(text.decode())
@@ -92,8 +103,14 @@ class Engine:
     def close(self) -> None:
         """Kill the children; what is being evaluated, and whatever comes later, fails with ExpressionError."""
         self._closed = True
-        for runner in self._children:
-            runner.stop()
+        for line in (self._quick, self._slow):
+            for runner in line.children:
+                runner.stop()
+
+    def _is_offender(self, source: str) -> bool:
+        """Whether ``source`` ran late a short while ago: it waits with its like, and nobody else for it."""
+        until = self._offenders.get(source)
+        return until is not None and monotonic() < until
 
     def _request(self, source: str, names: Mapping[str, Any]) -> bytes:
         if "\0" in source:
@@ -123,7 +140,16 @@ class Engine:
                     log.warning("javascript_child_died", status=error.status)
         return child.FAILURE, b"ended the process that evaluated it"
 
-    def _take(self) -> _Child:
+
+class _Line:
+    """Children, and who waits for one."""
+
+    def __init__(self, children: list[_Child]) -> None:
+        self.children = children
+        self._idle = list(children)
+        self._waiting: deque[AsyncResult] = deque()
+
+    def take(self) -> _Child:
         """Wait for this greenlet's turn; first come, first served, however fast somebody comes again."""
         if self._idle and not self._waiting:
             return self._idle.pop()
@@ -133,13 +159,13 @@ class Engine:
             runner: _Child = turn.get()
         except BaseException:
             if turn.ready():
-                self._give(turn.value)
+                self.give(turn.value)
             else:
                 self._waiting.remove(turn)
             raise
         return runner
 
-    def _give(self, runner: _Child) -> None:
+    def give(self, runner: _Child) -> None:
         if self._waiting:
             self._waiting.popleft().set(runner)
         else:

@@ -79,7 +79,7 @@ KEYS = "0123456789ABCD*#"
 def test_it_is_the_same_as_reading_the_keys_from_the_left(keys, terminators, most, gaps, limit):
     """An independent account: a value is the longest start of the keys that nothing has ended."""
     collector = DigitCollector(DigitRules(most, terminators, limit))
-    now, value, end, over = 0.0, "", "", False
+    now, before, value, end, over = 0.0, 0.0, "", "", False
     for index, (key, gap) in enumerate(zip(keys, gaps, strict=False)):
         now += gap
         if not over and index and now >= before + limit:

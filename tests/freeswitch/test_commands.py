@@ -47,6 +47,11 @@ def test_connection_commands(command, line):
             f'uuid_audio_stream {U} start wss://a.example/x?y=1 mono 8000 {{"a":"it\\\'s"}}',
         ),
         (commands.stream_stop(U), f"uuid_audio_stream {U} stop"),
+        (commands.variable(U, "last_dtmf_duration"), f"uuid_getvar {U} last_dtmf_duration"),
+        (commands.attached(U), f"uuid_buglist {U}"),
+        (commands.denoise(U, 25), f"uuid_preprocess {U} r.noise_suppress=-25"),
+        (commands.denoise_stop(U), f"uuid_preprocess {U} stop"),
+        (commands.send_digits(U, "09*#ADadwW"), f"uuid_send_dtmf {U} 09*#ADadwW"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -114,3 +119,24 @@ def test_an_event_carries_its_body():
     assert command.line == "sendevent CUSTOM"
     assert ("Event-Subclass", "fsctl::user_event") in command.headers
     assert command.body == '{"a":1}'
+
+
+@pytest.mark.parametrize("digits", ["", "1" * 100, "1 2", "12x", "1@9", "1+2", "~1", "1\n"])
+def test_digits_to_send_are_all_good(digits):
+    with pytest.raises(ValueError, match="not digits"):
+        commands.send_digits(U, digits)
+
+
+def test_a_recogniser_gets_its_settings_and_its_grammar():
+    assert Application("detect_speech", "vosk {a=1,b=de-DE}default fsctl") == commands.detect_speech(
+        "vosk", "default", {"a": "1", "b": "de-DE"}
+    )
+    assert Application("detect_speech", "stop") == commands.detect_speech_stop()
+
+
+@pytest.mark.parametrize(
+    ("engine", "grammar", "language"), [("a b", "g", "x"), ("a", "g h", "x"), ("a", "g", "x,y=z"), ("a", "g", "x}y")]
+)
+def test_a_recognisers_settings_cannot_hold_others(engine, grammar, language):
+    with pytest.raises(ValueError, match="not fit"):
+        commands.detect_speech(engine, grammar, {"speech-language": language})

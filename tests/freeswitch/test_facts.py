@@ -41,6 +41,11 @@ def event(name, **headers):
         ),
         (event("DTMF", DTMF_Digit="#"), facts.Digit("#")),
         (
+            event("DETECTED_SPEECH", Speech_Type="detected-speech", body='{"text": "yes", "confidence": 87.3}'),
+            facts.Speech("detected-speech", '{"text": "yes", "confidence": 87.3}'),
+        ),
+        (event("DETECTED_SPEECH", Speech_Type="begin-speaking"), facts.Speech("begin-speaking", "")),
+        (
             event("RECORD_STOP", Record_File_Path="/r/a.wav", Record_Completion_Cause="success-silence")[:-1]
             + b',"variable_record_ms":"1240"}',
             facts.RecordStopped("/r/a.wav", "success-silence", 1240),

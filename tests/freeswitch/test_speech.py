@@ -35,7 +35,9 @@ NLSML = """<?xml version="1.0"?>
         pytest.param('{"text": ["yes"]}', Heard(""), id="json-of-another-kind"),
         pytest.param(NLSML.format(text="sales &amp; more", confidence="0.9"), Heard("sales & more", 0.9), id="nlsml"),
         pytest.param(NLSML.format(text="yes", confidence="90"), Heard("yes", 0.9), id="nlsml-of-a-hundred"),
-        pytest.param("<result><interpretation><input><nomatch/></input></interpretation></result>", Heard(""), id="nomatch"),
+        pytest.param(
+            "<result><interpretation><input><nomatch/></input></interpretation></result>", Heard(""), id="nomatch"
+        ),
         pytest.param(
             "<result><interpretation><input><noinput/></input></interpretation></result>",
             Heard("", silent=True),

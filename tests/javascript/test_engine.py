@@ -37,7 +37,7 @@ def problem(engine, source, names=None):
 
 
 def child_of(engine):
-    return engine._children[0].pid
+    return engine._quick.children[0].pid
 
 
 def alive(pid):
@@ -330,7 +330,7 @@ def test_a_child_that_dies_while_it_evaluates_is_tried_once_more_and_no_more():
     engine.evaluate("1", {})
     asked = gevent.spawn(problem, engine, BACKTRACKING)
     for _ in range(2):
-        wait_until(lambda: child_of(engine) is not None and engine._children[0]._socket is not None)
+        wait_until(lambda: child_of(engine) is not None and engine._quick.children[0]._socket is not None)
         victim = child_of(engine)
         gevent.sleep(0.1)
         os.kill(victim, signal.SIGKILL)
@@ -429,7 +429,7 @@ import os, sys, gevent
 from fsctl.javascript import Engine
 engine = Engine(memory_bytes={MEMORY}, deadline_seconds=60.0)
 engine.evaluate("1", {{}})
-print(engine._children[0].pid, flush=True)
+print(engine._quick.children[0].pid, flush=True)
 gevent.spawn(engine.evaluate, sys.argv[1], {{}})
 gevent.sleep(0.2)
 os.kill(os.getpid(), 9)
@@ -464,3 +464,25 @@ def test_the_child_inherits_nothing(monkeypatch):
         assert "_quickjs" in modules
         assert "gevent" not in modules
     engine.close()
+
+
+def test_an_expression_that_is_always_late_makes_only_its_like_wait():
+    """A script that loops in an expression, and asks for it again and again, is kept apart after the first time."""
+    engine = Engine(memory_bytes=32 << 20, deadline_seconds=0.15)
+    loops = "(() => { while (true) {} })()"
+    try:
+        with pytest.raises(ExpressionError, match="longer than"):
+            engine.evaluate(loops, {})
+        late = [gevent.spawn(_fails, engine, loops) for _ in range(8)]
+        gevent.sleep(0)
+
+        assert engine.evaluate("1 + 1", {}) == 2
+        assert not late[-1].ready()  # while its like still wait for each other
+        assert gevent.joinall(late, timeout=20, raise_error=True)
+    finally:
+        engine.close()
+
+
+def _fails(engine, source):
+    with pytest.raises(ExpressionError):
+        engine.evaluate(source, {})

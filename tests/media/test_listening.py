@@ -14,13 +14,8 @@ from fsctl.media.listening import FRAME_SECONDS, Listening, pure_tone
 
 def sine(hertz, samples=160, *, size=8000, phase=0.3, noise=0.0, seed=1):
     chance = random.Random(seed)
-    return array(
-        "h",
-        (
-            max(-32768, min(32767, round(size * math.sin(2 * math.pi * hertz * at / 8000 + phase) + chance.gauss(0, noise))))
-            for at in range(samples)
-        ),
-    )
+    exact = (size * math.sin(math.tau * hertz * at / 8000 + phase) + chance.gauss(0, noise) for at in range(samples))
+    return array("h", (max(-32768, min(32767, round(value))) for value in exact))
 
 
 def raw(samples):
@@ -101,7 +96,11 @@ class TestListening:
     def test_a_file_that_cannot_be_taken_away_is_not_listened_to(self, tmp_path, monkeypatch):
         path = tmp_path / "x.r8"
         path.write_bytes(b"")
-        monkeypatch.setattr(type(path), "unlink", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+
+        def refused(_):
+            raise PermissionError
+
+        monkeypatch.setattr(type(path), "unlink", refused)
 
         with pytest.raises(PermissionError):
             Listening(path)

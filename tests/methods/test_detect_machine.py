@@ -30,6 +30,7 @@ class FarEnd:
         self._sounds = sounds
         self._sends = sends
         self._file = None
+        call.far_ends.append(self)
         call.leg.when("uuid_record", then=self.command)
 
     def command(self, argument):
@@ -40,6 +41,10 @@ class FarEnd:
             self._file = self.path.open("wb", buffering=0)
             self._frame(0)
         else:
+            self.close()
+
+    def close(self):
+        if self._file is not None:
             self._file.close()
 
     def _frame(self, index):
@@ -72,10 +77,23 @@ MACHINE = ((1.0, None), (4.0, True))
 
 
 @pytest.fixture
-def call(tmp_path):
-    call = make_call(tmp_path)
-    call.started = call.clock.now()
-    return call
+def new_call(tmp_path):
+    far_ends = []
+
+    def made(**changes):
+        call = make_call(tmp_path, **changes)
+        call.started = call.clock.now()
+        call.far_ends = far_ends
+        return call
+
+    yield made
+    for far_end in far_ends:
+        far_end.close()
+
+
+@pytest.fixture
+def call(new_call):
+    return new_call()
 
 
 def took(call):
@@ -115,8 +133,8 @@ class TestResult:
         assert call.vars["detect_result"] == "unknown"
         assert took(call) == 5.0  # what has not come within half a second is silence
 
-    def test_it_answers_first(self, tmp_path):
-        call = make_call(tmp_path, answered=False)
+    def test_it_answers_first(self, new_call):
+        call = new_call(answered=False)
         FarEnd(call, *HUMAN)
 
         run(call, detect_machine)
@@ -370,9 +388,7 @@ class TestFreeswitch:
 
     def test_audio_that_breaks_off_is_an_error(self, call):
         far_end = FarEnd(call)
-        call.clock.later(
-            2.0, lambda: call.leg.happen(facts.RecordStopped(str(far_end.path), "uri-failure", 2000))
-        )
+        call.clock.later(2.0, lambda: call.leg.happen(facts.RecordStopped(str(far_end.path), "uri-failure", 2000)))
 
         run(call, detect_machine)
 
@@ -404,7 +420,12 @@ class TestEnd:
 
     def test_a_stop_from_outside_ends_it(self, call):
         FarEnd(call, *HUMAN)
-        call.clock.later(0.5, lambda: call.controls.running("detect")[0].stop())
+
+        def stop():
+            (control,) = call.controls.running("detect")
+            control.stop()
+
+        call.clock.later(0.5, stop)
 
         run(call, detect_machine)
 

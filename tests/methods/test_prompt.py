@@ -81,7 +81,8 @@ class TestVolumeAndVoice:
 
         assert call.services.files.asked == [("https://a.example/x.wav", -8.0)]
         assert call.services.voices.asked == ("Polly.Joey", "en-US", "female")
-        assert [api.argument.split(" ", 1)[1] for api in call.leg.apis("uuid_audio")] == ["start write level -3", "stop"]
+        levels = [api.argument.split(" ", 1)[1] for api in call.leg.apis("uuid_audio")]
+        assert levels == ["start write level -3", "stop"]
 
     def test_the_scripts_own_defaults_count(self, call):
         call.vars.update(say_language="de-DE", say_gender="male")
@@ -290,7 +291,7 @@ class TestSpeech:
         assert call.vars["prompt_value"] == call.vars["prompt_value_raw"] == "yes please"
         assert call.vars["prompt_speech_confidence"] == 0.95
         assert "prompt_digit_terminator" not in call.vars
-        assert [{"type": "speech", "params": {"text": "yes please", "confidence": 0.95}}] == results(call)
+        assert results(call) == [{"type": "speech", "params": {"text": "yes please", "confidence": 0.95}}]
         assert call.interactions == 1
 
     def test_the_recogniser_runs_from_the_beginning_and_is_stopped(self, call):
@@ -380,7 +381,7 @@ class TestSpeech:
         run(call, prompt, play="silence:3", speech_timeout=10)
 
         assert call.vars["prompt_result"] == "failed"
-        assert [{"type": "error"}] == results(call)
+        assert results(call) == [{"type": "error"}]
         assert "gave up" in warnings(call)[0]
 
     def test_one_freeswitch_cannot_start_is_a_failure(self, call):
@@ -407,7 +408,7 @@ class TestWithoutRecogniser:
         assert call.vars == {"prompt_result": "failed"}
         assert "media.asr_engine" in str(call.failure)
         assert call.leg.applications() == []
-        assert [{"type": "error"}] == results(call)
+        assert results(call) == [{"type": "error"}]
 
     def test_with_digits_too_they_are_taken(self, call):
         press(call, "4")
@@ -473,15 +474,19 @@ class TestEvents:
         (control,) = call.controls.running()
         control.abandon()
 
-        assert [{"type": "finished"}] == results(call)
+        assert results(call) == [{"type": "finished"}]
 
     @pytest.mark.parametrize("at", [1.0, 4.0], ids=["while-playing", "while-waiting"])
     def test_a_stop_from_outside_ends_it(self, call, at):
-        call.clock.later(at, lambda: call.controls.running("collect")[0].stop())
+        def stop():
+            (control,) = call.controls.running("collect")
+            control.stop()
+
+        call.clock.later(at, stop)
 
         run(call, prompt, play=["silence:3", "silence:0.5"])
 
-        assert [{"type": "finished"}] == results(call)
+        assert results(call) == [{"type": "finished"}]
         assert took(call) == at
         assert call.vars["prompt_result"] == "failed"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fsctl.errors import LegGone, ScriptError
+from fsctl.errors import CommandFailed, LegGone, ScriptError
 from fsctl.freeswitch import facts
 from fsctl.freeswitch.commands import Api
 from fsctl.methods.send_digits import send_digits
@@ -110,8 +110,6 @@ class TestDigits:
 
 def run_read(call, params):
     """Run with parameters as they come out of placeholders; the result variable."""
-    from fsctl.errors import CommandFailed  # noqa: PLC0415
-
     try:
         send_digits(call, params)
     except CommandFailed:

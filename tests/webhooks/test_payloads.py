@@ -118,6 +118,42 @@ def test_record_leaves_out_what_is_not_known(call):
     }
 
 
+# -- collect and detect: a result instead of a state ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "result"),
+    [
+        ("finished", {"type": "digit", "params": {"digits": "4711", "terminator": "#"}}),
+        ("finished", {"type": "speech", "params": {"text": "yes", "confidence": 0.95}}),
+        ("finished", {"type": "no_input"}),
+        ("error", {"type": "error"}),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else value,
+)
+def test_collect_shows_its_result_and_no_state(call, state, result):
+    told = payload(control(call(), "collect", state, result=result, secret="x"))
+
+    assert told["event_type"] == "calling.call.collect"
+    assert told["params"] == {**ADDRESS, "control_id": "collect-1", "result": result}
+
+
+@pytest.mark.parametrize(
+    ("state", "detect"),
+    [
+        ("detected", {"type": "machine", "params": {"event": "READY", "beep": True}}),
+        ("detected", {"type": "fax", "params": {"event": "CED"}}),
+        ("finished", {"type": "machine", "params": {"event": "finished"}}),
+    ],
+    ids=["ready", "fax", "finished"],
+)
+def test_detect_shows_what_was_found_and_no_state(call, state, detect):
+    told = payload(control(call(), "detect", state, detect=detect))
+
+    assert told["event_type"] == "calling.call.detect"
+    assert told["params"] == {**ADDRESS, **SEGMENT, "control_id": "detect-1", "detect": detect}
+
+
 # -- stream -----------------------------------------------------------------------------------------------------------
 
 
@@ -347,7 +383,7 @@ def test_the_list_of_event_types_is_what_payloads_carry(call):
         CallStateChanged(call(), "created", AT),
         ScriptWarning(call(), "c", "m", AT),
         UserEvent(call(), {}, AT),
-        *(control(call(), kind, "finished") for kind in ("play", "record", "stream")),
+        *(control(call(), kind, "finished") for kind in ("play", "record", "stream", "collect", "detect")),
     ]
 
     assert {payload(event)["event_type"] for event in events} == set(EVENT_TYPES)
