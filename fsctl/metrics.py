@@ -76,7 +76,7 @@ WARNING_CODES: Final = tuple(
 )
 
 # Methods whose time tells about a switch or a server; the others last as long as a sound, a recording or a caller.
-TIMED_METHODS: Final = ("answer", "execute", "hangup", "record_call", "request", "send_digits", "stream", "transfer")
+TIMED_METHODS: Final = ("answer", "execute", "hangup", "record_call", "request", "stream", "transfer")
 
 CALL_BUCKETS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -41,7 +41,9 @@ def event(name, **headers):
         ),
         (event("DTMF", DTMF_Digit="#"), facts.Digit("#")),
         (
-            event("DETECTED_SPEECH", Speech_Type="detected-speech", body='{"text": "yes", "confidence": 87.3}'),
+            event(
+                "DETECTED_SPEECH", Speech_Type="detected-speech", __body='{"text": "yes", "confidence": 87.3}'
+            ).replace(b'"--body"', b'"_body"'),
             facts.Speech("detected-speech", '{"text": "yes", "confidence": 87.3}'),
         ),
         (event("DETECTED_SPEECH", Speech_Type="begin-speaking"), facts.Speech("begin-speaking", "")),

@@ -159,3 +159,18 @@ def test_an_empty_recording_has_no_duration(recordings):
     recording.path.write_bytes(b"")
 
     assert recordings.facts(recording.path) == Facts(0, None)
+
+
+def test_audio_that_is_only_looked_at_has_a_file_and_no_url(tmp_path):
+    recordings = Recordings(tmp_path / "rec", "https://x.example", min_free_bytes=0)
+    path, other = recordings.passing(), recordings.passing()
+    assert path.parent == other.parent == tmp_path / "rec"
+    assert path.parent.is_dir()
+    assert path != other
+    assert path.suffix == ".r8"
+    assert recordings.path_of_url(f"https://x.example/recordings/{path.name}") is None
+
+
+def test_audio_is_not_looked_at_on_a_full_disk(tmp_path):
+    with pytest.raises(CommandFailed, match="free"):
+        Recordings(tmp_path, "https://x.example", min_free_bytes=1 << 62).passing()
