@@ -12,7 +12,9 @@ from tests.fakes.call import CALL_ID, info
     ("event", "line"),
     [
         pytest.param(
-            ScriptWarning(info(), "relay_script_x", "it is", 1.0, section="main", index=2, path="main[2]", method="play"),
+            ScriptWarning(
+                info(), "relay_script_x", "it is", 1.0, section="main", index=2, path="main[2]", method="play"
+            ),
             {
                 "event": "script_warning",
                 "log_level": "warning",

@@ -170,7 +170,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         except BlockingIOError:
             pass
         except OSError as error:
-            log.warning("event_socket_write_failed", call_id=self.call_id, problem=str(error))
+            log.debug("event_socket_write_failed", call_id=self.call_id, problem=str(error))
             self.close()
             return
         if not unsent:

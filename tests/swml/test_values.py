@@ -48,8 +48,9 @@ def test_to_text(value, text):
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_read_as_javascript_writes_them(number):
-    context = quickjs.Context()
-    assert to_text(number) == context.eval(f"String({number!r})")
+    ours, theirs = to_text(number), quickjs.Context().eval(f"String({number!r})")
+    # The language wants the shortest text that reads back as the number; QuickJS writes a digit too many now and then.
+    assert ours == theirs or (float(ours) == float(theirs) == number and len(ours) < len(theirs))
 
 
 @pytest.mark.parametrize("value", [True, 1, -1, 0.5, "0", "false", [], {}, INFINITY], ids=repr)
