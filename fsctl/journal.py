@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from fsctl import log as logs
 from fsctl.call.events import ControlChanged, MethodFinished, ScriptWarning
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def journal(event: CallEvent) -> None:
     kind = type(event)
     if kind is ScriptWarning:
         _warning(event)  # type: ignore[arg-type]  # looked at above, in the cheapest way
+    elif not logs.debugging():
+        return
     elif kind is ControlChanged:
         _control(event)  # type: ignore[arg-type]
     elif kind is MethodFinished:

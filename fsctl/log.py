@@ -26,7 +26,7 @@ from structlog.processors import format_exc_info
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["bind", "redact", "setup", "unbound"]
+__all__ = ["bind", "debugging", "redact", "setup", "unbound"]
 
 MASK = "***"
 DEEPEST = 6
@@ -217,6 +217,11 @@ class _StandardLibrary(logging.Handler):
             pass
         except Exception:  # noqa: BLE001 -- as every handler of logging: somebody's bad format string ends nothing
             self.handleError(record)
+
+
+def debugging() -> bool:
+    """Whether lines of level ``debug`` are shown: worth asking where making one costs more than this."""
+    return _output.level <= logging.DEBUG
 
 
 def setup(

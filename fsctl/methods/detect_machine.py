@@ -18,6 +18,7 @@ from fsctl.errors import CommandFailed, ScriptError
 from fsctl.freeswitch import commands
 from fsctl.freeswitch.facts import RecordStopped
 from fsctl.media.listening import FRAME_SECONDS, Listening
+from fsctl.methods.record import PLAIN
 from fsctl.swml.method import method
 from fsctl.swml.parameters import MISSING_PARAMETER, Boolean, Integer, Number, Text, Url, parameter, written
 
@@ -35,7 +36,7 @@ _DETECTORS = r"\s*(amd|fax)\s*(,\s*(amd|fax)\s*)*"
 _LOOK_EVERY = 0.05
 _LOUD = 200.0  # FreeSWITCH's own threshold between voice and silence
 _LATE = 0.5  # audio that has not come by then is silence: a party that sends nothing is quiet
-_WITHOUT_BUFFER = {"RECORD_READ_ONLY": "true", "RECORD_PRE_BUFFER_FRAMES": "0", "enable_file_write_buffering": "false"}
+_WITHOUT_BUFFER = {"RECORD_READ_ONLY": "true", **PLAIN, "enable_file_write_buffering": "false"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,11 @@ _STOP_SECONDS = 30.0
 _DEFAULT_THRESHOLD = 200
 _DEFAULT_SENSITIVITY = 44.0
 
+# FreeSWITCH would hold back 25 frames to align both directions, and drop them, half a second, at the stop. And a
+# recording with a thread of its own that begins within the 10 ms in which the party hangs up would leave that thread
+# waiting, and the session with it, until FreeSWITCH is restarted.
+PLAIN = {"RECORD_PRE_BUFFER_FRAMES": "0", "RECORD_USE_THREAD": "false"}
+
 _OUTCOMES = {
     "success-maxtime": "finished",  # also a stop by command
     "success-silence": "finished",
@@ -203,8 +208,7 @@ def _safety_limit(capture: Capture) -> int:
 
 def _variables(capture: Capture) -> dict[str, str]:
     """FreeSWITCH's words for what the capture asks for."""
-    # FreeSWITCH would hold back 25 frames to align both directions, and drop them, half a second, at the stop.
-    variables = {"RECORD_PRE_BUFFER_FRAMES": "0"}
+    variables = dict(PLAIN)
     if capture.stereo:
         variables["RECORD_STEREO"] = "true"
     if capture.direction == "speak":

@@ -223,6 +223,18 @@ def _connect(call: Call, control: Control, params: Stream, mix: str, rate: int, 
         command = commands.stream_start(leg.uuid, params.url, mix, rate, message)
     except ValueError as problem:
         raise CommandFailed("stream", str(problem)) from problem
+    early: list[StreamDisconnected | StreamFailed] = []
+
+    def over(fact: StreamDisconnected | StreamFailed) -> None:
+        if isinstance(fact, StreamDisconnected):
+            leg.tell(commands.stream_stop(leg.uuid))  # a close by the far end leaves the module attached
+        if control.state == "streaming":
+            control.to("finished")
+        else:  # an endpoint that accepts and closes: both facts come in one breath
+            early.append(fact)
+
+    control.on_over(leg.react(StreamDisconnected, over))
+    control.on_over(leg.react(StreamFailed, over))
     with leg.listen(StreamConnected, StreamFailed) as heard:
         leg.ask(command)
         fact = heard.next(settings.connect_timeout)
@@ -237,17 +249,10 @@ def _connect(call: Call, control: Control, params: Stream, mix: str, rate: int, 
             else f"the endpoint did not accept the connection within {settings.connect_timeout:g} s",
         )
 
-    def closed(_: StreamDisconnected) -> None:
-        leg.tell(commands.stream_stop(leg.uuid))  # a close by the far end leaves the module attached
-        control.to("finished")
-
-    def failed(_: StreamFailed) -> None:
-        control.to("finished")
-
     control.stop = lambda: _stop(control)
     control.to("streaming")
-    control.on_over(leg.react(StreamDisconnected, closed))
-    control.on_over(leg.react(StreamFailed, failed))
+    if early:
+        control.to("finished")
 
 
 def _stop(control: Control) -> None:

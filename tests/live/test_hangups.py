@@ -2,9 +2,11 @@
 
 from time import monotonic
 
+import gevent
 import pytest
 
 from fsctl.call.events import CallStateChanged, ScriptEnded
+from fsctl.esl.connection import Connection
 from tests.live.media import wav
 from tests.live.phone import tone, until
 from tests.live.streams import Endpoint
@@ -87,6 +89,36 @@ def test_a_caller_who_hangs_up_during(house, customer, new_phone, moment):
         assert house.warnings == []
     finally:
         endpoint.close()
+
+
+STARTS = {
+    "a recording": ("uuid_record", {"record_call": {"stereo": True}}),
+    "a machine detection": ("uuid_record", {"detect_machine": {"timeout": 5.0}}),
+    "a stream": ("uuid_audio_stream", {"stream": {"url": "{stream}"}}),
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_callers_who_hang_up_at_the_very_start_of(house, new_phone, new_endpoint, monkeypatch, start):
+    """What FreeSWITCH attaches to a channel that is just ending must not hold its session for ever."""
+    name, step = STARTS[start]
+    ask = Connection.api
+
+    delays = [number * 0.002 for number in range(11)]
+    phones = []
+
+    def late(connection, api):
+        if api.name == name and " start " in api.argument:
+            phones[-1].hang_up()
+            gevent.sleep(delays[len(phones) - 1])
+        return ask(connection, api)
+
+    monkeypatch.setattr(Connection, "api", late)
+    house.document({"answer": {}}, {"sleep": 60}, _filled(step, {"stream": new_endpoint().url}), {"sleep": -1})
+    for _ in delays:
+        phones.append(new_phone(call=True))
+        phones[-1].wait_hung_up()
+    until(lambda: house.states().count("ended") == len(delays), 5.0, "all ends")
 
 
 def _filled(step, urls):

@@ -136,6 +136,14 @@ class TestDirection:
 
         assert recorder.variables["RECORD_PRE_BUFFER_FRAMES"] == "0"
 
+    def test_no_thread_is_left_behind_in_freeswitch(self, call):
+        """A recording thread that starts while the party hangs up would hold the session for ever."""
+        recorder = Recorder(call, ends_after=1.0)
+
+        run(call, record)
+
+        assert recorder.variables["RECORD_USE_THREAD"] == "false"
+
 
 class TestTerminators:
     @pytest.mark.parametrize(
@@ -205,7 +213,7 @@ class TestTimeouts:
 
         run(call, record, initial_timeout=0, end_silence_timeout=0)
 
-        assert {"RECORD_PRE_BUFFER_FRAMES", "RECORD_READ_ONLY"} == set(recorder.variables)
+        assert {"RECORD_PRE_BUFFER_FRAMES", "RECORD_USE_THREAD", "RECORD_READ_ONLY"} == set(recorder.variables)
 
     def test_no_speech_is_no_input(self, call):
         Recorder(call, ends_after=4.0, cause="no-input-timeout")

@@ -24,7 +24,7 @@ class TestDefaults:
         run(call, record_call)
         call.leg.happen(facts.Digit("#"))
 
-        assert recorder.variables == {"RECORD_PRE_BUFFER_FRAMES": "0"}
+        assert recorder.variables == {"RECORD_PRE_BUFFER_FRAMES": "0", "RECORD_USE_THREAD": "false"}
         assert [verb for verb, _ in recorder.commands] == ["start"]
 
     def test_the_script_goes_on_at_once(self, call):
@@ -100,6 +100,7 @@ class TestSharedParameters:
 
         assert recorder.variables == {
             "RECORD_PRE_BUFFER_FRAMES": "0",
+            "RECORD_USE_THREAD": "false",
             "RECORD_STEREO": "true",
             "RECORD_WRITE_ONLY": "true",
             "RECORD_INITIAL_TIMEOUT_MS": "2000",

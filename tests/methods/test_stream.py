@@ -335,6 +335,16 @@ class TestEnd:
         assert states(call, "stream") == ["streaming", "finished"]
         assert module.verbs == ["start", "stop"]
 
+    def test_the_endpoint_accepts_and_closes_in_one_breath(self, call):
+        module = Module(call)
+        call.leg.at(0.05, facts.StreamDisconnected(1000, ""))
+
+        run(call, stream, url=URL)
+
+        assert states(call, "stream") == ["streaming", "finished"]
+        assert module.verbs == ["start", "stop"]
+        assert call.vars["stream_result"] == "success"
+
     def test_a_stream_can_follow_another(self, call):
         Module(call)
         run(call, stream, url=URL)
