@@ -22,6 +22,7 @@ from fsctl.fetch import request_body
 from fsctl.freeswitch import causes, facts
 from fsctl.swml.interpreter import Interpreter
 from fsctl.swml.scope import Scope
+from fsctl.web import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -289,10 +290,8 @@ class _Progress:
 
 
 def _shown(source: str) -> str:
-    """A document's name without its credentials."""
-    from fsctl.web import strip_credentials  # noqa: PLC0415
-
-    return strip_credentials(source) if "://" in source else source
+    """A document's name without its credentials and its query, which may hold a token."""
+    return redact(source) if "://" in source else source
 
 
 def call_info(offer: Offered, config: Config, now: float) -> CallInfo:

@@ -284,5 +284,5 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         call_soon(self._on_end)
 
     def stop(self) -> None:
-        """As :meth:`close`: there is no greenlet to wait for."""
+        """As :meth:`close`; the base class would wait for greenlets that are not there."""
         self.close()

@@ -302,7 +302,6 @@ class Offered:
     swml_url: str
     call_type: str
     expands: bool
-    resumes: bool
     full_control: bool
     settings: Mapping[str, str]
     headers: tuple[Mapping[str, str], ...]
@@ -344,7 +343,6 @@ def offered(block: bytes) -> Offered:
         swml_url=get("variable_swml_url"),
         call_type=get("variable_swml_call_type"),
         expands=get("variable_app_disable_expand_variables") != "true",
-        resumes=get("variable_socket_resume") == "true",
         full_control=get("Control") != "single-channel",
         settings={name: get(f"variable_{name}") for name in _SETTINGS},
         headers=tuple(

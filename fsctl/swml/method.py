@@ -47,9 +47,9 @@ class Method:
     """A method as the language sees it. Calling it calls its function.
 
     ``shorthand`` is the parameter a bare value stands for (``play: "say:hi"``); ``one_of`` groups of parameters
-    exactly one of which must be given; ``result`` the variable that tells how it went; ``answers`` whether it
-    needs an answered call; ``flow`` whether its function takes the scope instead of the call; ``whole`` the
-    kind of a method whose value is its one parameter; ``unexpanded`` that this value is left as written.
+    exactly one of which must be given; ``result`` the variable that tells how it went; ``flow`` whether
+    its function takes the scope instead of the call; ``whole`` the kind of a method whose value is its one parameter;
+    ``unexpanded`` that this value is left as written.
     """
 
     name: str
@@ -57,7 +57,6 @@ class Method:
     shape: Shape
     shorthand: str | None
     result: str | None
-    answers: bool
     flow: bool
     whole: Kind | None
     unexpanded: bool
@@ -134,7 +133,6 @@ def _declare(
     shorthand: str | None,
     one_of: Sequence[Sequence[str]],
     result: str | None,
-    answers: bool,
     flow: bool,
     whole: Kind | bool,
     unexpanded: bool,
@@ -150,7 +148,7 @@ def _declare(
     kind = whole or None
 
     def declare(function: Callable[[Any, Any], Flow | None]) -> Method:
-        return Method(name, function, shape, shorthand, result, answers, flow, kind, unexpanded)
+        return Method(name, function, shape, shorthand, result, flow, kind, unexpanded)
 
     return declare
 
@@ -162,7 +160,6 @@ def method(
     shorthand: str | None = None,
     one_of: Sequence[Sequence[str]] = (),
     result: str | None = None,
-    answers: bool = False,
     whole: Kind | bool = False,
     unexpanded: bool = False,
 ) -> Callable[[Callable[[Any, Params], Flow | None]], Method]:
@@ -173,7 +170,6 @@ def method(
         shorthand=shorthand,
         one_of=one_of,
         result=result,
-        answers=answers,
         flow=False,
         whole=whole,
         unexpanded=unexpanded,
@@ -196,7 +192,6 @@ def flow_method(
         shorthand=shorthand,
         one_of=one_of,
         result=None,
-        answers=False,
         flow=True,
         whole=whole,
         unexpanded=unexpanded,

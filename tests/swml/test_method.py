@@ -26,12 +26,12 @@ class Two:
 
 
 def test_a_method_carries_what_was_declared():
-    @method("hum", Two, shorthand="text", one_of=(("text", "n"),), result="hum_result", answers=True)
+    @method("hum", Two, shorthand="text", one_of=(("text", "n"),), result="hum_result")
     def hum(call, params):
         return (call, params)
 
     assert (hum.name, hum.record, hum.shorthand, hum.one_of) == ("hum", Two, "text", (("text", "n"),))
-    assert (hum.result, hum.answers, hum.flow) == ("hum_result", True, False)
+    assert (hum.result, hum.flow) == ("hum_result", False)
     assert hum("call", "params") == ("call", "params")
     assert repr(hum) == "<method hum>"
 
