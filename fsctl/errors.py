@@ -8,6 +8,7 @@ Two questions decide the class: does the call go on, and does the connection go 
     ├── ConfigError       we do not start (exit 78; systemd leaves it down)
     ├── ProtocolError     the event socket cannot be trusted; this connection ends
     ├── CommandFailed     FreeSWITCH said no; becomes the method's result, the script goes on
+    ├── SwitchDown        FreeSWITCH cannot be asked at all; whoever asked may try later
     ├── FetchError        a URL gave nothing usable; a fallback may be tried
     ├── ExpressionError   a JavaScript expression failed; the instruction fails
     ├── ScriptError       the script is wrong or cannot go on (``relay_script_*``)
@@ -25,6 +26,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fsctl.swml.flow import Flow
 
 __all__ = [
@@ -38,6 +41,7 @@ __all__ = [
     "LegGone",
     "ProtocolError",
     "ScriptError",
+    "SwitchDown",
 ]
 
 
@@ -69,6 +73,13 @@ class CommandFailed(FsctlError):
         super().__init__(f"{command}: {reply.strip() or 'no reply'}")
         self.command = command
         self.reply = reply.strip()
+
+
+class SwitchDown(FsctlError):
+    """FreeSWITCH's event socket is not connected, or was lost before the answer came. Says why, with a hint.
+
+    What was asked for may still have happened.
+    """
 
 
 class FetchError(FsctlError):
@@ -112,13 +123,26 @@ class ScriptError(FsctlError):
 
 
 class ApiError(FsctlError):
-    """An HTTP request is refused: ``status``, a stable ``code`` and a sentence for people."""
+    """An HTTP request is refused: ``status``, a stable ``code`` and a sentence for people.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    ``attribute`` is the parameter at fault, where it is one; ``headers`` are set on the answer (``Retry-After`` …).
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        attribute: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.attribute = attribute
+        self.headers = dict(headers or {})
 
 
 class LegGone(BaseException):

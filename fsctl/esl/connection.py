@@ -1,8 +1,9 @@
 """One event socket: replies in the order of their commands, events handed on the moment they arrive.
 
-Subclasses greenswitch's session and puts right, in this one place, what it does wrong: framing is bytes and bounded
-(``protocol.py``), an event is never decoded before it is split, writes are whole and in the order of their replies,
-nothing polls, and whatever ends the socket ends every waiter. Knows nothing of calls.
+Puts right, in this one place, what greenswitch does wrong: framing is bytes and bounded (``protocol.py``), an event is
+never decoded before it is split, writes are whole and in the order of their replies, nothing polls, and whatever ends
+the socket ends every waiter. ``Connection`` is one that FreeSWITCH opened to us, on top of greenswitch's session; the
+one that we open is in ``switch.py``. Knows nothing of calls.
 
 Reading is a callback of the event loop, not a greenlet: the watcher stays in place from the first byte to the last, and
 a reply or a fact switches straight to the greenlet that waits for it. That costs half of what a reader greenlet does,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from fsctl.freeswitch.commands import Api, Command
     from fsctl.tally import Traffic
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "EventSocket"]
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +49,8 @@ _VITAL = frozenset({"filter", "events"})
 _Socket: Any = get_original("socket", "socket")
 
 
-class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries no types
-    """A connection that FreeSWITCH opened to us; takes the socket over.
+class EventSocket:
+    """What both connections have in common. Goes before greenswitch's class; takes the socket over.
 
     ``on_event`` gets the raw body of every JSON event, ``on_linger`` is called when FreeSWITCH says that the channel is
     gone and the socket stays for a while, ``on_end`` once when the socket is finished; all run in the event loop. A
@@ -95,7 +96,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
     def ask(self, command: Command | bytes, name: str, timeout: float | None = None) -> Message:
         """Send one command and wait for its reply. ``name`` is what errors call it.
 
-        Raises LegGone when the connection ends first, or when the reply does not come in time.
+        Raises what ``_gone`` makes when the connection ends first, or when the reply does not come in time.
         """
         waiter = Waiter(self._hub)
         self._send(command if isinstance(command, bytes) else encode(command), (waiter,))
@@ -107,7 +108,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
             answer = waiter.get()
             return answer
         self._no_reply(name)
-        raise LegGone
+        raise self._gone()
 
     def send(self, frame: bytes, replied: Callable[[str], None]) -> None:
         """Send one command; ``replied`` gets the text of its reply, in the event loop."""
@@ -127,7 +128,7 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
     def api(self, api: Api) -> str:
         """What an API command prints.
 
-        Raises CommandFailed for ``-ERR`` and ``-USAGE`` and for text that must not reach the wire, LegGone at the end.
+        Raises CommandFailed for ``-ERR`` and ``-USAGE`` and for text that must not reach the wire, and as ``ask`` does.
         """
         try:
             frame = encode(api.command)
@@ -144,11 +145,11 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         self._queue(data, replies)
         self._flush()
         if not self.connected:
-            raise LegGone
+            raise self._gone()
 
     def _queue(self, data: bytes, replies: Any) -> None:
         if not self.connected:
-            raise LegGone
+            raise self._gone()
         if not self._replies:
             self._late.again(self._no_reply)
         self._replies.extend(replies)
@@ -170,34 +171,22 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         except BlockingIOError:
             pass
         except OSError as error:
-            log.debug("event_socket_write_failed", call_id=self.call_id, problem=str(error))
-            self.close()
+            self._ends("debug", "event_socket_write_failed", problem=str(error))
             return
         if not unsent:
             if self._blocked:
                 self._blocked = False
                 self._writable.stop()
         elif len(unsent) > _MOST_UNSENT:
-            log.error(
-                "event_socket_stuck",
-                call_id=self.call_id,
-                unsent=len(unsent),
-                hint="FreeSWITCH does not read our commands",
-            )
-            self.close()
+            self._ends("error", "event_socket_stuck", unsent=len(unsent), hint="FreeSWITCH does not read our commands")
         elif not self._blocked:
             self._blocked = True
             self._writable.start(self._flush)
 
     def _no_reply(self, name: str = "") -> None:
         waiting = name or next((entry for entry in self._replies if isinstance(entry, str)), "")
-        log.error(
-            "no_reply",
-            call_id=self.call_id,
-            command=waiting,
-            hint="FreeSWITCH is overloaded or stuck; the connection is given up",
-        )
-        self.close()
+        hint = "FreeSWITCH is overloaded or stuck; the connection is given up"
+        self._ends("error", "no_reply", command=waiting, hint=hint)
 
     # -- up ------------------------------------------------------------------------------------------------------
 
@@ -208,23 +197,21 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            log.warning("event_socket_lost", call_id=self.call_id, problem=str(error))
-            self.close()
+            self._ends("warning", "event_socket_lost", problem=str(error))
             return
         if not size:
-            if not self._protocol.idle:
-                log.warning(
-                    "event_socket_cut", call_id=self.call_id, problem="FreeSWITCH closed in the middle of a message"
-                )
-            self.close()
+            if self._protocol.idle:
+                self.close()
+            else:
+                problem = "FreeSWITCH closed in the middle of a message"
+                self._ends("warning", "event_socket_cut", problem=problem)
             return
         try:
             for message in self._protocol.receive(bytes(_VIEW[:size])):
                 self._handle(message)
         except ProtocolError as error:
             self._traffic.broken += 1
-            log.error("event_socket_garbage", call_id=self.call_id, problem=str(error))
-            self.close()
+            self._ends("error", "event_socket_garbage", problem=str(error))
         except Exception:  # a bug of ours ends this connection, and no other
             log.exception("event_socket_failed", call_id=self.call_id)
             self.close()
@@ -257,8 +244,14 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
             else:
                 waiting(message.text)
 
-        elif kind == "notice" and b"\nContent-Disposition: linger" in message.head:
-            self._on_linger()
+        elif kind == "notice":
+            if b"\nContent-Disposition: linger" in message.head:
+                self._on_linger()
+        elif kind in ("auth", "rejection"):
+            self._greeted(message)
+
+    def _greeted(self, message: Message) -> None:
+        """FreeSWITCH says whom it lets in. Only on a connection that we opened."""
 
     def reacting(self) -> None:
         """A fact wakes the script now: the time to its next command is measured."""
@@ -280,9 +273,25 @@ class Connection(OutboundSession):  # type: ignore[misc]  # greenswitch carries 
         call_soon = self._hub.loop.run_callback
         for waiting in replies:
             if isinstance(waiting, Waiter):
-                call_soon(waiting.throw, LegGone())
+                call_soon(waiting.throw, self._gone())
         call_soon(self._on_end)
 
     def stop(self) -> None:
-        """As :meth:`close`; the base class would wait for greenlets that are not there."""
+        """As :meth:`close`; greenswitch's would wait for greenlets that are not there."""
         self.close()
+
+    def _ends(self, level: str, event: str, **values: object) -> None:
+        """Close for a reason worth a line in the log."""
+        getattr(log, level)(event, call_id=self.call_id, **values)
+        self.close()
+
+    def _gone(self) -> BaseException:
+        """What everyone gets who asks when the connection has ended."""
+        raise NotImplementedError
+
+
+class Connection(EventSocket, OutboundSession):  # type: ignore[misc]  # greenswitch carries no types
+    """A connection that FreeSWITCH opened to us; its end is the leg's: LegGone."""
+
+    def _gone(self) -> BaseException:
+        return LegGone()

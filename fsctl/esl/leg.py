@@ -10,6 +10,7 @@ import itertools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import gevent
 import structlog
 from gevent import get_hub
 from gevent.event import Event
@@ -43,7 +44,7 @@ _CONNECT = encode(commands.connect())
 _RESUME = encode(commands.resume())
 
 _PATIENCE = 2.0
-_ANSWER_SECONDS = 60.0  # longer than any SIP transaction
+_NEWS_SECONDS = 0.1  # a hangup is the reason of a refusal more often than not, and is heard of after it
 _REST_SECONDS = 0.25  # real ones, for the last event of a channel whose first ones were missed
 _GONE = object()
 
@@ -80,6 +81,7 @@ class EslLeg:
         self.ended: facts.Ended | None = None
         self.cause = ""
         self.clock = clock
+        self._answers_itself = True
         self._linger = linger
         self._on_gone = on_gone
         self._variables = variables
@@ -91,6 +93,7 @@ class EslLeg:
         self._jobs: dict[str, Waiter] = {}
         self._listeners: dict[type, list[Callable[[Any], None]]] = {}
         self.goodbyes: set[_Facts | _Waiter] = set()  # who must hear that the leg is gone
+        self._aside: set[gevent.Greenlet] = set()  # what goes on beside the script
         self._missed = False  # the hangup came before we could hear of it
         self._connection = Connection(
             sock,
@@ -105,11 +108,12 @@ class EslLeg:
 
     def open(self, seconds: float) -> Offered:
         """Take the call: learn who it is and hear of what happens to it. LegGone or ProtocolError when that fails."""
-        offer = facts.offered(self._connection.ask(_CONNECT, "connect", seconds).head)
+        offer = self._offer(seconds)
         if not offer.full_control:
             raise ProtocolError("the dialplan's `socket` application lacks `full`: use `socket HOST:PORT async full`")
         self.uuid = self._connection.call_id = offer.uuid
         self.answered = offer.answer_state == "answered"
+        self._answers_itself = offer.direction == "inbound"
         self._expands = offer.expands
         if offer.ended is not None:  # the party was faster
             self._last_word(offer.ended)
@@ -145,12 +149,19 @@ class EslLeg:
         """Wait until FreeSWITCH has said its last word on the channel; False when it did not in time."""
         if self._missed and not self._finished.wait(_REST_SECONDS):
             try:
-                offer = facts.offered(self._connection.ask(_CONNECT, "connect", seconds).head)
+                offer = self._offer(seconds)
             except (LegGone, ProtocolError):
                 return False
             if offer.ended is not None and self.ended is None:
                 self._last_word(offer.ended)
-        return bool(self._finished.wait(seconds))
+        finished = bool(self._finished.wait(seconds))
+        if self._aside:  # they tell nothing any more
+            gevent.joinall(list(self._aside), timeout=_PATIENCE)
+        return finished
+
+    def _offer(self, seconds: float | None = None) -> Offered:
+        """What FreeSWITCH knows of the channel now. LegGone or ProtocolError when that cannot be had."""
+        return facts.offered(self._connection.ask(_CONNECT, "connect", seconds).head)
 
     def close(self) -> None:
         """Leave: FreeSWITCH frees the thread and the memory it holds for us."""
@@ -160,12 +171,13 @@ class EslLeg:
 
     def answer(self) -> None:
         """Answer the call (see ``fsctl.call.leg``)."""
-        if self.execute(commands.answer(), _ANSWER_SECONDS).answered:
-            self.answered = True
+        self.ask(commands.answer(self.uuid))
+        # A call that FreeSWITCH makes is answered by its far end: what was asked for has done nothing then.
+        self.answered = self._answers_itself or self._offer().answer_state == "answered"
 
     def pre_answer(self) -> None:
         """Open early media (see ``fsctl.call.leg``)."""
-        self.execute(commands.pre_answer(), _ANSWER_SECONDS)
+        self.ask(commands.pre_answer(self.uuid))
 
     def execute(
         self, application: Application, seconds: float, accepted: Callable[[], None] | None = None
@@ -197,7 +209,11 @@ class EslLeg:
     def ask(self, api: Api) -> str:
         """Run an API command (see ``fsctl.call.leg``)."""
         self._check()
-        return self._connection.api(api)
+        try:
+            return self._connection.api(api)
+        except CommandFailed:
+            self.waiter().wait(_NEWS_SECONDS)
+            raise
 
     def job(self, api: Api, seconds: float) -> str:
         """Run an API command in FreeSWITCH's background (see ``fsctl.call.leg``)."""
@@ -223,8 +239,37 @@ class EslLeg:
 
     def tell(self, *apis: Api) -> None:
         """Run API commands without waiting (see ``fsctl.call.leg``)."""
-        if not self.gone:
+        if apis and not self.gone:
             self._tell(*((encode(api.command), api.name) for api in apis))
+
+    def clear(self) -> None:
+        """Stop what plays and forget what waits (see ``fsctl.call.leg``)."""
+        self.tell(commands.break_everything(self.uuid))
+        # FreeSWITCH says nothing of what it throws away.
+        for name, done in list(self._operations.items()):
+            get_hub().loop.run_callback(self._dropped, name, done)
+
+    def _dropped(self, name: str, done: Waiter) -> None:
+        if name in self._operations:
+            done.switch(CommandFailed("execute", "it was thrown out of the channel's queue"))
+
+    def background(self, what: Callable[[], None]) -> None:
+        """Do ``what`` beside everything else (see ``fsctl.call.leg``)."""
+        gevent.spawn(self._beside, what)
+
+    def _beside(self, what: Callable[[], None]) -> None:
+        if self.gone:
+            return
+        running = gevent.getcurrent()
+        self._aside.add(running)  # not before: what has not begun cannot be interrupted
+        try:
+            what()
+        except LegGone:
+            log.debug("background_ended", call_id=self.uuid)
+        except Exception:  # a bug of ours, or an error nobody awaits
+            log.exception("background_failed", call_id=self.uuid)
+        finally:
+            self._aside.discard(running)
 
     def fire(self, command: Command) -> None:
         """Send a command without waiting (see ``fsctl.call.leg``)."""
@@ -329,6 +374,8 @@ class EslLeg:
             done.throw(LegGone(cause))
         for listener in list(self.goodbyes):
             listener.put(_GONE)
+        if self._aside:
+            gevent.killall(list(self._aside), LegGone(cause), block=False)
 
 
 class _Facts:

@@ -7,7 +7,7 @@ Reference: webhooks, ``calling.call.state``.
 
 from __future__ import annotations
 
-__all__ = ["END_REASONS", "HANGUP_CAUSES", "end_reason", "end_source"]
+__all__ = ["COMMAND_CAUSES", "END_REASONS", "HANGUP_CAUSES", "end_reason", "end_source"]
 
 _REASONS = {
     "NORMAL_CLEARING": "hangup",
@@ -35,14 +35,23 @@ END_REASONS = frozenset({*_REASONS.values(), "abandoned", "error"})
 # What the `hangup` method's `reason` asks FreeSWITCH for; before answer these choose the SIP response.
 HANGUP_CAUSES = {"hangup": "NORMAL_CLEARING", "busy": "USER_BUSY", "decline": "CALL_REJECTED"}
 
+# The same for the command `calling.end`, which knows more reasons.
+COMMAND_CAUSES = {
+    **HANGUP_CAUSES,
+    "cancel": "ORIGINATOR_CANCEL",
+    "noAnswer": "NO_ANSWER",
+    "error": "NORMAL_TEMPORARY_FAILURE",
+}
+
 
 def end_reason(cause: str, *, direction: str, answered: bool, disposition: str) -> str:
     """The internal end reason.
 
     ``disposition`` is FreeSWITCH's ``sip_hangup_disposition`` (``recv_cancel``, ``send_bye`` …), empty when unknown.
-    An inbound caller that gives up before the answer has ``abandoned`` the call.
+    An inbound caller that gives up before the answer has ``abandoned`` the call; when we did, it has not.
     """
-    if direction == "inbound" and not answered and (disposition.startswith("recv_") or cause == "ORIGINATOR_CANCEL"):
+    theirs = disposition.startswith("recv_") or (cause == "ORIGINATOR_CANCEL" and not disposition.startswith("send_"))
+    if direction == "inbound" and not answered and theirs:
         return "abandoned"
     return _REASONS.get(cause, "error")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from fsctl.freeswitch.dialstring import variable_list
 from fsctl.freeswitch.escape import api_text, list_value, one_line
 
 if TYPE_CHECKING:
@@ -23,27 +24,46 @@ __all__ = [
     "Command",
     "answer",
     "attached",
+    "auth",
+    "break_everything",
     "break_playback",
     "connect",
+    "core_uuid",
+    "credentials",
     "denoise",
     "denoise_stop",
     "detect_speech",
     "detect_speech_stop",
+    "exists",
     "exit_",
+    "file_formats",
     "filter_",
+    "filter_delete",
+    "gateway",
     "hang_up",
     "linger",
+    "mix_name",
+    "mix_start",
+    "mix_stop",
+    "originate",
+    "pause_playback",
     "playback",
     "pre_answer",
+    "read_level",
+    "record_pause",
+    "record_resume",
     "record_start",
     "record_stop",
+    "registered",
     "resume",
     "send_digits",
     "send_event",
     "set_variable",
     "set_variables",
     "silence",
+    "sip",
     "speak",
+    "speech_file",
     "stream_start",
     "stream_stop",
     "subscribe",
@@ -53,6 +73,15 @@ __all__ = [
 ]
 
 _DIGITS = re.compile(r"[0-9A-Da-d*#wW]{1,99}")
+# What may stand in an endpoint: of the characters FreeSWITCH gives a meaning in dial strings and Sofia in addresses,
+# none but those we write ourselves.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_USER = re.compile(r"[A-Za-z0-9_.+*#-]{1,128}")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_ENDPOINT = re.compile(r"[a-z]+/[A-Za-z0-9_.+*#@/-]+(?::[0-9]+)?(?:;transport=[a-z]+)?")
+_UUID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
+_MAX_CREDENTIALS = 128  # Sofia puts them, the server's realm and more into 256 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +91,10 @@ class Command:
     line: str
     headers: tuple[tuple[str, str], ...] = ()
     body: str | None = None
+
+    def __repr__(self) -> str:
+        line = "auth ..." if self.line.startswith("auth ") else self.line
+        return f"Command(line={line!r}, headers={self.headers!r}, body={self.body!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +150,21 @@ def filter_(header: str, value: str) -> Command:
     return Command(f"filter {header} {value}")
 
 
+def filter_delete(header: str, value: str) -> Command:
+    """Take such a filter away again. Without the last one FreeSWITCH sends every call's events of the names in use."""
+    return Command(f"filter delete {header} {value}")
+
+
+def auth(password: str) -> Command:
+    """Say who we are, on a connection that we opened. The command's ``repr`` does not show the password."""
+    return Command(f"auth {password}")
+
+
+def core_uuid() -> Api:
+    """Which run of FreeSWITCH this is: another one after each start."""
+    return Api("global_getvar", "core_uuid")
+
+
 def subscribe(names: Iterable[str], custom: Iterable[str] = ()) -> Command:
     """Receive these events, and these CUSTOM subclasses, as JSON."""
     words = [*names]
@@ -135,14 +183,14 @@ def send_event(subclass: str, headers: Mapping[str, str], body: str) -> Command:
 # -- the call ----------------------------------------------------------------------------------------------------
 
 
-def answer() -> Application:
-    """Answer the call."""
-    return Application("answer")
+def answer(uuid: str) -> Api:
+    """Answer at once, where the application would wait for its turn. On an outbound channel: ``+OK``, and nothing."""
+    return Api("uuid_answer", uuid)
 
 
-def pre_answer() -> Application:
-    """Open early media (183) without answering."""
-    return Application("pre_answer")
+def pre_answer(uuid: str) -> Api:
+    """Open early media (183) at once, without answering."""
+    return Api("uuid_pre_answer", uuid)
 
 
 def hang_up(uuid: str, cause: str) -> Api:
@@ -171,6 +219,74 @@ def attached(uuid: str) -> Api:
     return Api("uuid_buglist", uuid)
 
 
+def exists(uuid: str) -> Api:
+    """``true`` while the channel is there, ``false`` from its hangup on."""
+    return Api("uuid_exists", uuid)
+
+
+# -- new calls ---------------------------------------------------------------------------------------------------
+
+
+def originate(uuid: str, endpoint: str, variables: Mapping[str, str], target: tuple[str, int], timeout: int) -> Api:
+    """Call somebody and hand the call, once it is answered, to the event socket application at ``target``.
+
+    The channel gets the UUID and the variables given (``origination_caller_id_number``, ``absolute_codec_string`` …),
+    whose values are any text but what ``dialstring.py`` refuses. It is given up after ``timeout`` seconds, or up to one
+    second before: FreeSWITCH looks at the wall clock's whole seconds.
+    With ``ignore_early_media=true`` only the answer counts; without, early media hands the call over already.
+    The API ends with ``+OK <uuid>`` or ``-ERR <cause>``, so run it in the background. Raises ValueError for what
+    cannot be said in a dial string.
+    """
+    if not _UUID.fullmatch(uuid):
+        raise ValueError(f"not a UUID: {uuid!r}")
+    if not _ENDPOINT.fullmatch(endpoint):
+        raise ValueError(f"not an endpoint: {endpoint!r}")
+    host, port = target
+    if not _HOST.fullmatch(host) or not 0 < port < 65536:
+        raise ValueError(f"not an address FreeSWITCH's `socket` can connect to: {host!r}, port {port}")
+    values = {"origination_uuid": uuid, "originate_timeout": str(max(timeout, 1))}
+    values |= {name: value for name, value in variables.items() if name.lower() not in values}
+    return Api("originate", f"{variable_list(values)}{endpoint} '&socket({host}:{port} async full)'")
+
+
+def gateway(name: str, number: str) -> str:
+    """The endpoint ``number`` behind a gateway of Sofia's. Raises ValueError for what is no name or no number."""
+    return f"sofia/gateway/{_part('gateway', _NAME, name)}/{_part('number', _USER, number)}"
+
+
+def sip(profile: str, user: str, host: str, *, port: int | None = None, transport: str = "") -> str:
+    """The endpoint ``user@host``, called from a SIP profile of Sofia's; ``transport`` is ``udp``, ``tcp``, ``tls`` ….
+
+    Raises ValueError for what is none of these, IPv6 addresses among them: their brackets are dial-string syntax.
+    """
+    address = f"{_part('user', _USER, user)}@{_part('host', _HOST, host)}"
+    if port is not None:
+        if not 0 < port < 65536:
+            raise ValueError(f"not a port: {port}")
+        address += f":{port}"
+    if transport:
+        if transport not in _TRANSPORTS:
+            raise ValueError(f"not one of {', '.join(_TRANSPORTS)}: {transport!r}")
+        address += f";transport={transport}"
+    return f"sofia/{_part('profile', _NAME, profile)}/{address}"
+
+
+def registered(user: str, domain: str) -> str:
+    """The endpoint of a user of the directory, wherever its phones have registered. Raises ValueError as above."""
+    return f"user/{_part('user', _USER, user)}@{_part('domain', _HOST, domain)}"
+
+
+def credentials(username: str, password: str) -> Mapping[str, str]:
+    """The variables with which one channel answers a SIP server that asks who calls, instead of its gateway's.
+
+    Every event of the channel carries them, as do FreeSWITCH's debug log and ``uuid_dump``. Raises ValueError for what
+    Sofia would cut off: ``:``, and more than 128 bytes together.
+    """
+    if ":" in username or ":" in password or len((username + password).encode()) > _MAX_CREDENTIALS:
+        raise ValueError(f"a SIP user name and password hold no colon, and {_MAX_CREDENTIALS} bytes at most")
+    return {"sip_auth_username": username, "sip_auth_password": password}
+
+
 # -- sounds ------------------------------------------------------------------------------------------------------
 
 
@@ -193,9 +309,54 @@ def speak(engine: str, voice: str, text: str) -> Application:
     return Application("speak", f"{list_value(engine)}|{list_value(voice)}|{one_line(text)}")
 
 
+def speech_file(engine: str, voice: str, text: str) -> str:
+    """Words to say as something that can be mixed in, on a FreeSWITCH whose ``file_formats`` have ``tts``."""
+    if text.lstrip().startswith("{"):
+        raise ValueError("a text to say begins with a brace")
+    return f"tts://{list_value(engine)}|{list_value(voice)}|{api_text(text)}"
+
+
+def file_formats() -> Api:
+    """What can be played, a line ``file,<format>,<module>`` each."""
+    return Api("show", "file")
+
+
+def mix_name(number: int, sound: str) -> str:
+    """What ``sound`` is called while it is mixed in: FreeSWITCH takes one of a name into a channel at a time.
+
+    ``sound`` is a local file, a ``tone_stream://`` of our own making or a ``speech_file``; ValueError for others.
+    """
+    if not sound.startswith(("/", "tone_stream://%(", "tone_stream://v=", "tts://")):
+        raise ValueError(f"not a sound of our own making: {sound[:80]!r}")
+    return f"{{fsctl={number}}}{one_line(sound)}"
+
+
+def mix_start(uuid: str, name: str, *, said: bool = False) -> Api:
+    """Mix a sound into what the party hears, or (``said``) into what it says, beside all that plays; answered at once.
+
+    Its end is told in an event. Nothing is heard, and it does not end, while nothing else is sent to the party.
+    """
+    return Api("uuid_displace", f"{uuid} start {_word(name)} 0 {'mr' if said else 'm'}")
+
+
+def mix_stop(uuid: str, name: str) -> Api:
+    """Take a sound that is mixed in out again; refused when it has ended."""
+    return Api("uuid_displace", f"{uuid} stop {_word(name)}")
+
+
 def break_playback(uuid: str) -> Api:
     """Stop what plays now. What waits behind it in the channel's queue stays."""
     return Api("uuid_break", uuid)
+
+
+def break_everything(uuid: str) -> Api:
+    """Stop what plays now, and throw away what waits behind it without a word about that."""
+    return Api("uuid_break", f"{uuid} all")
+
+
+def pause_playback(uuid: str) -> Api:
+    """Hold the file that plays, or let it go on; speech cannot be held. FreeSWITCH does not say which it did."""
+    return Api("uuid_fileman", f"{uuid} pause")
 
 
 def write_level(uuid: str, step: int) -> Api:
@@ -203,8 +364,13 @@ def write_level(uuid: str, step: int) -> Api:
     return Api("uuid_audio", f"{uuid} start write level {step}")
 
 
+def read_level(uuid: str, step: int) -> Api:
+    """Make what the party says louder or softer, in the same steps."""
+    return Api("uuid_audio", f"{uuid} start read level {step}")
+
+
 def write_level_stop(uuid: str) -> Api:
-    """Take the level change back."""
+    """Take the level changes back."""
     return Api("uuid_audio", f"{uuid} stop")
 
 
@@ -262,6 +428,19 @@ def record_stop(uuid: str, path: str) -> Api:
     return Api("uuid_record", f"{uuid} stop {_path(path)}")
 
 
+def record_pause(uuid: str, path: str, *, silence: bool) -> Api:
+    """Leave out what comes from now on, or, with ``silence``, write silence in its place.
+
+    Neither stops FreeSWITCH's clocks: the limit and the time without speech count on.
+    """
+    return Api("uuid_record", f"{uuid} {'mask' if silence else 'pause'} {_path(path)}")
+
+
+def record_resume(uuid: str, path: str, *, silence: bool) -> Api:
+    """Take back :func:`record_pause`. A limit that passed meanwhile ends the recording now."""
+    return Api("uuid_record", f"{uuid} {'unmask' if silence else 'resume'} {_path(path)}")
+
+
 # -- mod_audio_stream --------------------------------------------------------------------------------------------
 
 
@@ -289,3 +468,14 @@ def _path(path: str) -> str:
     if not path.startswith("/"):
         raise ValueError(f"not an absolute path: {path!r}")
     return list_value(path)
+
+
+def _word(text: str) -> str:
+    """``text`` as one of an API's arguments, blanks included."""
+    return api_text(text).replace(" ", "\\s")
+
+
+def _part(what: str, pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(f"not a {what} that can be called: {text!r}")
+    return text

@@ -19,19 +19,29 @@ if TYPE_CHECKING:
 __all__ = [
     "CUSTOM_EVENTS",
     "EVENTS",
+    "MIX_EVENTS",
     "SPEECH_EVENTS",
+    "SWITCH_EVENTS",
+    "TURN_EVENTS",
+    "Answered",
+    "Began",
     "Completed",
+    "Created",
     "Digit",
     "Ended",
     "Fact",
+    "Heartbeat",
     "HungUp",
     "JobDone",
+    "MixEnded",
     "Offered",
     "RecordStopped",
+    "Ringing",
     "Speech",
     "StreamConnected",
     "StreamDisconnected",
     "StreamFailed",
+    "channel_of",
     "offered",
     "read",
     "value_of",
@@ -48,7 +58,42 @@ EVENTS = (
 )
 # What a method subscribes to when it needs it.
 SPEECH_EVENTS = ("DETECTED_SPEECH",)
+MIX_EVENTS = ("MEDIA_BUG_STOP",)
+TURN_EVENTS = ("CHANNEL_EXECUTE",)
 CUSTOM_EVENTS = ("mod_audio_stream::connect", "mod_audio_stream::disconnect", "mod_audio_stream::error")
+# What the connection to the switch itself subscribes to: the life of a channel from outside.
+SWITCH_EVENTS = (
+    "BACKGROUND_JOB",
+    "HEARTBEAT",
+    "CHANNEL_CREATE",
+    "CHANNEL_PROGRESS",
+    "CHANNEL_PROGRESS_MEDIA",
+    "CHANNEL_ANSWER",
+    "CHANNEL_HANGUP",
+    "CHANNEL_HANGUP_COMPLETE",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """FreeSWITCH is alive; it says so every 20 seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The leg exists: it is being dialled, or has just arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ringing:
+    """It rings at the other end; with ``early_media``, what is heard there comes from the other end (183)."""
+
+    early_media: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The other end picked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +117,19 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
-    """An application ended. ``operation`` is the id we gave it; ``response`` its own word (``FILE PLAYED`` …).
+class Began:
+    """It is an application's turn: FreeSWITCH runs it now, and ``argument`` is what it sees."""
 
-    ``answered`` tells whether the leg was, by then.
-    """
+    application: str
+    argument: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """An application ended. ``operation`` is the id we gave it; ``response`` its own word (``FILE PLAYED`` …)."""
 
     operation: str
     response: str
-    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +146,13 @@ class RecordStopped:
     path: str
     cause: str
     milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class MixEnded:
+    """The sound of that name is no longer mixed in: it came to its end, or was stopped."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +196,17 @@ class StreamDisconnected:
 
 
 Fact: TypeAlias = (
-    HungUp
+    Heartbeat
+    | Created
+    | Ringing
+    | Answered
+    | HungUp
     | Ended
+    | Began
     | Completed
     | Digit
     | RecordStopped
+    | MixEnded
     | JobDone
     | Speech
     | StreamConnected
@@ -187,6 +249,11 @@ def read(event: bytes) -> Fact | None:
     return reader(event) if reader else None
 
 
+def channel_of(event: bytes) -> str:
+    """The UUID of the channel a JSON event is about; empty when it is about none."""
+    return value_of(event, b'"Unique-ID":"')
+
+
 def _ended(event: bytes) -> Ended:
     mos = value_of(event, b'"variable_rtp_audio_in_mos":"')
     return Ended(
@@ -198,11 +265,13 @@ def _ended(event: bytes) -> Ended:
 
 
 def _completed(event: bytes) -> Completed:
-    return Completed(
-        value_of(event, b'"Application-UUID":"'),
-        value_of(event, b'"Application-Response":"'),
-        b'"Answer-State":"answered"' in event,
-    )
+    return Completed(value_of(event, b'"Application-UUID":"'), value_of(event, b'"Application-Response":"'))
+
+
+def _mix_ended(event: bytes) -> MixEnded | None:
+    if value_of(event, b'"Media-Bug-Function":"') != "displace":  # recordings and streams are told of otherwise
+        return None
+    return MixEnded(value_of(event, b'"Media-Bug-Target":"'))
 
 
 def _record_stopped(event: bytes) -> RecordStopped:
@@ -243,14 +312,23 @@ def _number(text: str) -> float | None:
         return None
 
 
-_READERS: dict[str, Callable[[bytes], Fact]] = {
+_READERS: dict[str, Callable[[bytes], Fact | None]] = {
+    "CHANNEL_EXECUTE": lambda event: Began(
+        value_of(event, b'"Application":"'), value_of(event, b'"Application-Data":"')
+    ),
     "CHANNEL_EXECUTE_COMPLETE": _completed,
     "CHANNEL_HANGUP": lambda event: HungUp(value_of(event, b'"Hangup-Cause":"')),
     "CHANNEL_HANGUP_COMPLETE": _ended,
     "DTMF": lambda event: Digit(value_of(event, b'"DTMF-Digit":"')),
     "RECORD_STOP": _record_stopped,
+    "MEDIA_BUG_STOP": _mix_ended,
     "BACKGROUND_JOB": _job_done,
     "DETECTED_SPEECH": lambda event: Speech(value_of(event, b'"Speech-Type":"'), value_of(event, b'"_body":"')),
+    "HEARTBEAT": lambda _: Heartbeat(),
+    "CHANNEL_CREATE": lambda _: Created(),
+    "CHANNEL_PROGRESS": lambda _: Ringing(early_media=False),
+    "CHANNEL_PROGRESS_MEDIA": lambda _: Ringing(early_media=True),
+    "CHANNEL_ANSWER": lambda _: Answered(),
     "mod_audio_stream::connect": lambda _: StreamConnected(),
     "mod_audio_stream::error": _stream_failed,
     "mod_audio_stream::disconnect": _stream_disconnected,
@@ -328,12 +406,15 @@ def offered(block: bytes) -> Offered:
     if get("Event-Name") != "CHANNEL_DATA" or not uuid or not uuid.replace("-", "").isalnum():
         raise ProtocolError("the answer to `connect` names no channel")
     sip_data = ((name, get(f"variable_{name}")) for name in _SIP_DATA)
+    direction = "outbound" if get("Call-Direction") == "outbound" else "inbound"
+    # Once a leg that it dialled is up, FreeSWITCH makes the callee the caller.
+    caller_number = get("Caller-Orig-Caller-ID-Number") if direction == "outbound" else ""
     return Offered(
         uuid=uuid,
         node=get("FreeSWITCH-Switchname") or get("FreeSWITCH-Hostname"),
-        direction="outbound" if get("Call-Direction") == "outbound" else "inbound",
+        direction=direction,
         answer_state=get("Answer-State"),
-        caller_number=get("Caller-Caller-ID-Number"),
+        caller_number=caller_number or get("Caller-Caller-ID-Number"),
         destination_number=get("Caller-Destination-Number"),
         from_uri=get("variable_sip_from_uri"),
         to_uri=get("variable_sip_to_uri"),

@@ -10,7 +10,7 @@ from fsctl.simulator import apis_media  # noqa: F401 - registers itself
 from fsctl.simulator.events import Event
 from fsctl.simulator.registry import OK, api, channel_api
 from fsctl.simulator.reporting import cause_named
-from fsctl.simulator.text import decode_url, seconds_of, separate
+from fsctl.simulator.text import decode_url, inline, seconds_of, separate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +23,23 @@ __all__: list[str] = []
 # -- calls -------------------------------------------------------------------------------------------------------
 
 
-@channel_api("uuid_answer", missing="-ERROR No such channel!\n")
-def _answer(channel: Channel, _: list[str]) -> str:
+_NOT_OPENED = "-ERROR\n"  # of the next two, whatever the reason
+
+
+@api("uuid_answer")
+def _answer(switch: Switch, _: Channel | None, uuid: str) -> str:
+    channel = switch.live(uuid)
+    if channel is None:
+        return _NOT_OPENED
     channel.answer()
-    return OK
+    return _NOT_OPENED if channel.hung_up else OK
 
 
-@channel_api("uuid_pre_answer", missing="-ERROR No such channel!\n")
-def _pre_answer(channel: Channel, _: list[str]) -> str:
+@api("uuid_pre_answer")
+def _pre_answer(switch: Switch, _: Channel | None, uuid: str) -> str:
+    channel = switch.live(uuid)
+    if channel is None:
+        return _NOT_OPENED
     channel.pre_answer()
     return OK
 
@@ -63,11 +72,7 @@ def _transfer(channel: Channel, words: list[str]) -> str:
     if words[0].startswith("-"):
         words = words[1:]
     if "inline" in words[1:]:
-        text, delimiter = words[0], ","
-        if text.startswith("m:") and len(text) > 4:
-            delimiter, text = text[2], text[4:]
-        actions = [one.partition(":") for one in text.split(delimiter) if one]
-        channel.transfer("inline", [(name, argument) for name, _, argument in actions])
+        channel.transfer("inline", inline(words[0]))
     else:
         channel.transfer(words[0])
     return OK
@@ -184,9 +189,23 @@ def _global_setvar(switch: Switch, _: Channel | None, argument: str) -> str:
     return OK
 
 
+_FORMATS = (
+    ("file_string", "mod_dptools"),
+    ("mp3", "mod_shout"),
+    ("r8", "mod_sndfile"),
+    ("silence_stream", "mod_tone_stream"),
+    ("tone_stream", "mod_tone_stream"),
+    ("tts", "mod_ssml"),
+    ("wav", "mod_sndfile"),
+)
+
+
 @api("show")
 def _show(switch: Switch, _: Channel | None, argument: str) -> str:
     words = argument.split()
+    if words == ["file"]:
+        formats = [f"file,{form},{module}" for form, module in _FORMATS if module in switch.modules]
+        return "\n".join(["type,name,ikey", *formats, "", f"{len(formats)} total.", ""])
     if words[:1] not in (["channels"], ["calls"]):
         return "-ERR Invalid show command\n"
     count = switch.live_count

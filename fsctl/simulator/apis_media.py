@@ -73,23 +73,26 @@ _FILE_COMMANDS = {"pause": _file_pause, "restart": _file_restart, "seek": _file_
 """What ``uuid_fileman`` really changes: ``stop`` answers ``+OK`` and does nothing, as recorded."""
 
 
-@channel_api("uuid_displace", usage="<uuid> [start|stop] <path> [<limit>] [mux]", least=3)
+_DISPLACE_USAGE = "<uuid> [start|stop] <path> [<limit>] [mux]"
+
+
+@channel_api("uuid_displace", pieces=5, usage=_DISPLACE_USAGE, least=3, missing="-ERR Cannot locate session!\n")
 def _displace(channel: Channel, words: list[str]) -> str:
-    running = next((bug for bug in channel.bugs if isinstance(bug, Displace) and bug.target == words[1]), None)
-    if words[0] == "stop":
+    action, path, limit, flags = (*words, "", "")[:4]
+    running = next((bug for bug in channel.bugs if isinstance(bug, Displace) and bug.target == path), None)
+    if action == "stop":
         if running is None:
             return "-ERR Cannot stop displace session!\n"
-        running.hang_up()
-        channel.detach(running)
+        running.stop()
         return SUCCESS
-    playable = open_playable(words[1])
-    if words[0] != "start" or playable is None:
+    if action != "start":
+        return f"-USAGE: {_DISPLACE_USAGE}\n"
+    channel.pre_answer()
+    playable = open_playable(path, speech="mod_ssml" in channel.switch.modules)
+    if playable is None or running is not None:
         return "-ERR Cannot displace session!\n"
-    if running is None:
-        loops = "l" in words[3] if len(words) > 3 and words[3] != "mux" else False
-        limit = seconds_of(words[2]) if len(words) > 2 else 0
-        seconds = math.inf if loops else playable.seconds
-        channel.attach(Displace(channel, words[1], min(seconds, limit or math.inf)))
+    seconds = min(math.inf if "l" in flags else playable.seconds, seconds_of(limit) or math.inf)
+    channel.attach(Displace(channel, path, seconds, said="r" in flags, silent=playable.silent))
     return SUCCESS
 
 

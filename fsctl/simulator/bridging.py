@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fsctl.simulator.caller import Party
     from fsctl.simulator.channel import Channel
 
-__all__ = ["Leg", "dialled"]
+__all__ = ["Leg", "dialled", "endpoints"]
 
 _STATUS = {
     "USER_BUSY": "BUSY",
@@ -57,16 +57,19 @@ class Leg:
 
 def dialled(channel: Channel, text: str) -> list[list[Leg]]:
     """A dial string as groups tried one after the other, each of legs that ring together."""
-    text = text.replace(":_:", ",")
+    return [
+        [_leg(channel, endpoint, variables) for variables, endpoint in group]
+        for group in endpoints(text.replace(":_:", ","))
+    ]
+
+
+def endpoints(text: str) -> list[list[tuple[dict[str, str], str]]]:
+    """A dial string as groups tried one after the other, each of endpoints with their variables."""
     shared, text = split_parameters(text)
-    groups: list[list[Leg]] = []
+    groups: list[list[tuple[dict[str, str], str]]] = []
     for alternative in text.split("|"):
-        legs: list[Leg] = []
-        for one in re.split(r",(?![^\[]*\])", alternative):
-            own, endpoint = split_parameters(one.strip(), "[", "]")
-            if endpoint:
-                legs.append(_leg(channel, endpoint, {**shared, **own}))
-        groups.append(legs)
+        pieces = [split_parameters(one.strip(), "[", "]") for one in re.split(r",(?![^\[]*\])", alternative)]
+        groups.append([({**shared, **own}, endpoint) for own, endpoint in pieces if endpoint])
     return groups
 
 
@@ -87,7 +90,7 @@ def _leg(channel: Channel, endpoint: str, variables: dict[str, str]) -> Leg:
         endpoint,
         number,
         variables.get("origination_uuid") or switch.new_uuid(),
-        switch.party(endpoint, number, channel),
+        switch.party(endpoint, number),
         min(limits, default=_DEFAULT_TIMEOUT),
     )
 

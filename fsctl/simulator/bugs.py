@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
+
+import gevent
 
 if TYPE_CHECKING:
     from fsctl.simulator.channel import Channel
@@ -30,17 +33,40 @@ class Bug:
 
 
 class Displace(Bug):
-    """``uuid_displace``: plays a file over or instead of the audio, and goes by itself at the file's end."""
+    """``uuid_displace``: plays ``seconds`` of a file over the audio, and goes by itself at the file's end.
 
-    def __init__(self, channel: Channel, target: str, seconds: float) -> None:
+    What it plays is heard by the party, or (``said``) by whoever hears the party. While nothing is sent to the one, or
+    comes from the other, there is nothing to play it over: it waits, here for ever.
+    """
+
+    def __init__(
+        self, channel: Channel, target: str, seconds: float, *, said: bool = False, silent: bool = False
+    ) -> None:
         super().__init__(channel, "displace", target)
-        self._timer = channel.clock.later(seconds, channel.detach, self) if seconds != float("inf") else None
+        self._sounding = channel.mixed_in if said else channel.heard
+        self._since = 0.0
+        self._timer = None
+        if not (channel.behaviour.sends_rtp if said else channel.sends):
+            return
+        if not silent:
+            self._since = channel.clock.now()
+            self._sounding.append((self._since, math.inf))
+        if not math.isinf(seconds):
+            self._timer = channel.clock.later(seconds, self.stop)
+
+    def stop(self) -> None:
+        """End it; MEDIA_BUG_STOP tells."""
+        self.hang_up()
+        self.channel.detach(self)
 
     def hang_up(self) -> None:
         """Stop the timer that would remove it at the file's end."""
         self.drop()
+        if self._since:
+            self._sounding[self._sounding.index((self._since, math.inf))] = (self._since, self.channel.clock.now())
+            self._since = 0.0
 
     def drop(self) -> None:
         """Stop the timer."""
-        if self._timer is not None:
+        if self._timer is not None and self._timer is not gevent.getcurrent():
             self._timer.kill(block=False)

@@ -123,6 +123,11 @@ class SimulatedCall:
         """What ``uuid_audio`` set: ``("write", "level")`` to its step."""
         return self._channel.levels
 
+    @property
+    def heard(self) -> Sequence[tuple[float, float]]:
+        """When something was played to the party, as Unix times of call time; an end may be infinite."""
+        return self._channel.heard
+
     def press(self, digits: str) -> None:
         """The caller presses keys now."""
         self._channel.press(digits)

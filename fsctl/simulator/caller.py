@@ -49,15 +49,24 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Someone a simulated call can be connected to, by ``bridge``.
+    """Someone a simulated call can be connected to, by ``bridge``, or who can be called, by ``originate``.
 
     ``cause`` empty: answers after ``after`` seconds and talks for ``talks`` seconds, or until the caller leaves.
     Otherwise refuses with that hangup cause after ``after`` seconds; ``NO_ANSWER`` rings until the attempt is given up.
+    What follows is for ``originate`` alone. Whoever takes their time rings meanwhile, and with ``early_media`` is heard
+    (183 instead of 180); once they have answered they behave as ``behaviour``.
     """
 
     cause: str = ""
     after: float = 0.0
     talks: float = math.inf
+    early_media: bool = False
+    behaviour: Caller = Caller()
+
+    @property
+    def rings(self) -> bool:
+        """Whether anything is heard of them before they answer or refuse."""
+        return self.after > 0 or self.early_media or self.cause == "NO_ANSWER"
 
 
 _PAUSES = {"w": 0.5, "W": 1.0, ",": 1.0}

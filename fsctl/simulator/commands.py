@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import gevent
 import structlog
 
 from fsctl.simulator.channel import Message
@@ -66,10 +65,10 @@ def _connect(listener: Listener, _: Command) -> Answer:
 
 
 def _auth(listener: Listener, command: Command) -> Answer:
-    if command.rest.rpartition(":")[2] != listener.switch.password:
-        return reply("-ERR invalid")
-    listener.authenticated = True
-    return reply("+OK accepted")
+    if listener.authenticated:
+        return reply(_NOT_FOUND)
+    listener.authenticated = command.rest.rpartition(":")[2] == listener.switch.password
+    return reply("+OK accepted" if listener.authenticated else "-ERR invalid")
 
 
 def _linger(listener: Listener, command: Command) -> Answer:
@@ -136,7 +135,7 @@ def _filter(listener: Listener, command: Command) -> Answer:
         subscription.filters.append(Filter.parse(header, value or ""))
     listener.switch.index(listener)
     if action == "delete":
-        return reply(f"+OK filter deleted. [{header}][{value or '(null)'}]")
+        return reply(f"+OK filter deleted. [{header}][{value or ''}]")
     return reply(f"+OK filter added. [{header}]=[{value}]")
 
 
@@ -187,15 +186,13 @@ def _sendevent(listener: Listener, command: Command) -> Answer:
 
 def _output(listener: Listener, text: str) -> str:
     output = listener.switch.api(text, listener.channel)
-    if output is None:
-        return f"-ERR {text.partition(' ')[0]} Command not found!\n"
-    return output or "-ERR no reply\n"
+    return f"-ERR {text.partition(' ')[0]} Command not found!\n" if output is None else output
 
 
 def _api(listener: Listener, command: Command) -> Answer:
     if listener.channel is not None:
         listener.channel.apis.append(command.rest)
-    return api_response(_output(listener, command.rest))
+    return api_response(_output(listener, command.rest) or "-ERR no reply\n")
 
 
 def _bgapi(listener: Listener, command: Command) -> Answer:
@@ -215,7 +212,7 @@ def _bgapi(listener: Listener, command: Command) -> Answer:
             headers.append(("Job-Command-Arg", argument))
         switch.deliver(Event("BACKGROUND_JOB", switch.core.stamp(), before=headers, body=output))
 
-    gevent.spawn(work)
+    switch.spawn(work)
     return reply(f"+OK Job-UUID: {job}", ("Job-UUID", job))
 
 

@@ -27,14 +27,17 @@ quoted = json.encoder.encode_basestring
 ORIGINS: dict[str, tuple[str, str, str]] = {
     "CHANNEL_DATA": ("mod_event_socket.c", "parse_command", "2021"),
     "BACKGROUND_JOB": ("mod_event_socket.c", "api_exec", "1572"),
-    "CHANNEL_CREATE": ("switch_core_state_machine.c", "switch_core_session_run", "0"),
+    "CHANNEL_CREATE": ("switch_core_state_machine.c", "switch_core_session_run", "626"),
+    "CHANNEL_OUTGOING": ("switch_core_session.c", "switch_core_session_outgoing_channel", "768"),
+    "CHANNEL_ORIGINATE": ("switch_core_state_machine.c", "switch_core_session_run", "632"),
     "CHANNEL_STATE": ("switch_channel.c", "switch_channel_perform_set_running_state", "2408"),
-    "CHANNEL_CALLSTATE": ("switch_channel.c", "switch_channel_perform_set_callstate", "0"),
-    "CHANNEL_PROGRESS_MEDIA": ("switch_channel.c", "switch_channel_perform_mark_pre_answered", "0"),
+    "CHANNEL_CALLSTATE": ("switch_channel.c", "switch_channel_perform_set_callstate", "301"),
+    "CHANNEL_PROGRESS": ("switch_channel.c", "switch_channel_perform_mark_ring_ready_value", "3505"),
+    "CHANNEL_PROGRESS_MEDIA": ("switch_channel.c", "switch_channel_perform_mark_pre_answered", "3560"),
     "CHANNEL_ANSWER": ("switch_channel.c", "switch_channel_perform_mark_answered", "3846"),
     "CHANNEL_HANGUP": ("switch_channel.c", "switch_channel_perform_hangup", "3445"),
     "CHANNEL_HANGUP_COMPLETE": ("switch_core_state_machine.c", "switch_core_session_reporting_state", "943"),
-    "CHANNEL_DESTROY": ("switch_core_session.c", "switch_core_session_perform_destroy", "0"),
+    "CHANNEL_DESTROY": ("switch_core_session.c", "switch_core_session_perform_destroy", "1584"),
     "CHANNEL_EXECUTE": ("switch_core_session.c", "switch_core_session_exec", "2944"),
     "CHANNEL_EXECUTE_COMPLETE": ("switch_core_session.c", "switch_core_session_exec", "2967"),
     "CHANNEL_PARK": ("switch_ivr.c", "switch_ivr_park", "1002"),
@@ -52,7 +55,8 @@ ORIGINS: dict[str, tuple[str, str, str]] = {
     "MEDIA_BUG_STOP": ("switch_core_media_bug.c", "switch_core_media_bug_destroy", "84"),
     "CUSTOM mod_audio_stream": ("mod_audio_stream.c", "responseHandler", "16"),
     "CUSTOM filestring": ("switch_ivr_play_say.c", "switch_ivr_play_file", "0"),
-    "HEARTBEAT": ("switch_core.c", "send_heartbeat", "0"),
+    "CALL_UPDATE": ("switch_channel.c", "switch_channel_flip_cid", "3277"),
+    "HEARTBEAT": ("switch_core.c", "send_heartbeat", "95"),
 }
 """Which file, function and line of FreeSWITCH 1.10.12 fires what; line 0 where that was never seen."""
 

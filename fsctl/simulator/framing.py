@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-__all__ = ["Command", "Reader", "api_response", "notice", "reply"]
+__all__ = ["Command", "Reader", "api_response", "notice", "rejection", "reply"]
 
+REJECTION = b"Access Denied, go away.\n"
 GOODBYE = b"Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 _REPLY_LIMIT = 511
 _END = re.compile(rb"\n\r?\n")
@@ -110,12 +111,20 @@ def api_response(output: str) -> bytes:
     return b"Content-Type: api/response\nContent-Length: %d\n\n%b" % (len(body), body)
 
 
+def rejection() -> bytes:
+    """What an inbound connection hears that the access control list turns away."""
+    return b"Content-Type: text/rude-rejection\nContent-Length: %d\n\n%b" % (len(REJECTION), REJECTION)
+
+
 def notice(disposition: str, *, uuid: str = "", channel_name: str = "", linger: int | None = None) -> bytes:
-    """A ``text/disconnect-notice``: of kind ``linger`` (no body) or ``disconnect`` (a goodbye)."""
+    """A ``text/disconnect-notice``: of kind ``linger`` (no body) or ``disconnect`` (a goodbye).
+
+    An inbound connection has no ``uuid``; its notice does not say of what kind it is.
+    """
     lines = ["Content-Type: text/disconnect-notice\n"]
     if uuid:
         lines.append(f"Controlled-Session-UUID: {uuid}\n")
-    lines.append(f"Content-Disposition: {disposition}\n")
+        lines.append(f"Content-Disposition: {disposition}\n")
     body = GOODBYE
     if disposition == "linger":
         body = b""

@@ -1,4 +1,4 @@
-"""Who a simulated call is: the channel's headers, its caller profile and the variables of an arriving SIP call.
+"""Who a simulated call is: the channel's headers, its caller profile and the variables of a SIP call, in or out.
 
 Header names and their order are FreeSWITCH's; the values are made up from the caller, the called number and the
 call's UUID. Both wire forms are prepared here once per change and reused by every event of the channel.
@@ -7,6 +7,9 @@ call's UUID. Both wire forms are prepared here once per change and reused by eve
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,9 +19,10 @@ from fsctl.simulator.text import encode_url
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["ChannelData", "Variables", "sip_variables"]
+__all__ = ["Address", "ChannelData", "Variables", "sip_variables"]
 
 Value = str | list[str]
+Pairs = Iterable[tuple[str, str]]
 
 
 class Variables:
@@ -195,6 +199,149 @@ class ChannelData:
         """:meth:`headers` in the plain form."""
         self._plain = self._plain or plain_headers(self.headers())
         return self._plain
+
+
+_CODECS = {
+    f"Channel-{way}-Codec-{what}": value
+    for way in ("Read", "Write")
+    for what, value in (("Name", "PCMU"), ("Rate", "8000"), ("Bit-Rate", "64000"))
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an endpoint of a dial string leads. ``profile`` is ``gateway`` for one, whose name is ``gateway`` then."""
+
+    number: str
+    uri: str
+    channel_name: str
+    profile: str = "internal"
+    gateway: str = ""
+    user: str = ""
+
+    @classmethod
+    def of(cls, endpoint: str, host: str) -> Address:
+        """Read ``sofia/PROFILE/USER@HOST``, ``sofia/gateway/NAME/NUMBER``, ``user/ID@DOMAIN``, ``loopback/NUMBER``."""
+        kind, _, rest = endpoint.partition("/")
+        pieces = rest.split("/")
+        if kind == "sofia" and pieces[0] == "gateway" and len(pieces) > 2:
+            return cls(pieces[2], f"{pieces[2]}@{host}", f"sofia/external/{pieces[2]}", "gateway", pieces[1])
+        if kind == "sofia" and len(pieces) > 1:
+            uri = pieces[-1].partition(";")[0]
+            return cls(uri.partition("@")[0], uri, f"sofia/{pieces[0]}/{uri}", pieces[0])
+        number = re.split(r"[@;]", pieces[0])[0]
+        if kind == "user":
+            return cls(number, pieces[0], f"sofia/internal/{pieces[0]}", user=pieces[0])
+        return cls(number, f"{number}@{host}", f"{kind}/{number}-a")
+
+
+def outgoing(uuid: str, address: Address, *, name: str, number: str, host: str, created: float) -> ChannelData:
+    """The data of a leg that is to be dialled, its caller being ``name`` and ``number``."""
+    data = ChannelData(uuid, caller=number, destination=address.number, context="default", host=host, created=created)
+    data.name = address.channel_name
+    directions = dict.fromkeys(("Call_Direction", "Presence_Call_Direction"), "outbound")
+    data.change(
+        Channel_State="CS_NONE",
+        Channel_Call_State="DOWN",
+        Channel_State_Number="1",
+        Channel_Name=data.name,
+        Channel_HIT_Dialplan="false",
+        **directions,
+        **{header.replace("-", "_"): "" for header in _CODECS},
+    )
+    data.caller.update(
+        {
+            "Direction": "outbound",
+            "Logical-Direction": "outbound",
+            "Username": "",
+            "Dialplan": "",
+            "Caller-ID-Name": name,
+            "Orig-Caller-ID-Name": name,
+            "Callee-ID-Name": "Outbound Call",
+            "Callee-ID-Number": address.number,
+            "Network-Addr": "",
+            "Source": "src/switch_ivr_originate.c",
+            "Channel-Name": data.name,
+        }
+    )
+    data.touch()
+    return data
+
+
+def dialled_variables(
+    data: ChannelData, address: Address, *, host: str, session: int, given: Mapping[str, str], early: bool
+) -> Iterator[tuple[str, str]]:
+    """The variables of a leg that is being dialled; ``given`` are those of the dial string."""
+    port = _port(data.uuid, "local")
+    yield from (("direction", "outbound"), ("is_outbound", "true"), ("uuid", data.uuid), ("call_uuid", data.uuid))
+    yield from (("session_id", str(session)), ("sip_gateway_name", address.gateway))
+    yield from (("sip_local_network_addr", host), ("sip_profile_name", address.profile))
+    yield from (("video_media_flow", "disabled"), ("text_media_flow", "disabled"), ("channel_name", data.name))
+    yield ("sip_destination_url", f"sip:{address.uri}")
+    yield from given.items()
+    if address.user:
+        dialed, _, domain = address.user.partition("@")
+        yield from (("dialed_user", dialed), ("dialed_domain", domain), ("presence_id", address.user))
+    yield from (("originate_early_media", "true" if early else "false"), ("originate_endpoint", "sofia"))
+    yield from (("rtp_use_codec_string", "PCMU,PCMA"), ("local_media_ip", host), ("local_media_port", str(port)))
+    yield from (("advertised_media_ip", host), ("audio_media_flow", "sendrecv"))
+    lines = ("a=rtpmap:0 PCMU/8000", "a=rtpmap:8 PCMA/8000", "a=rtpmap:101 telephone-event/8000", "a=fmtp:101 0-15")
+    yield ("rtp_local_sdp_str", _offer(host, port, payloads="0 8 101", lines=lines))
+    yield from (("sip_outgoing_contact_uri", f"<sip:mod_sofia@{host}:5060>"), ("sip_req_uri", address.uri))
+    yield from (("sip_to_host", address.uri.partition("@")[2]), ("sip_from_host", host))
+    profile = "external" if address.gateway else address.profile
+    yield from (("sofia_profile_name", profile), ("recovery_profile_name", profile))
+    yield ("sofia_profile_url", f"sip:mod_sofia@{host}:5060")
+
+
+def responded_variables(data: ChannelData, address: Address, *, host: str) -> Iterator[tuple[str, str]]:
+    """The variables that the party's first word adds, a 180, a 183 or a 200."""
+    uuid, number = data.uuid, data.caller["Orig-Caller-ID-Number"]
+    user, uri = quote(number, safe="+"), f"{quote(number, safe='+')}@{host}"
+    yield from (("sip_reply_host", host), ("sip_reply_port", "5060"), ("sip_network_ip", host))
+    yield from (("sip_network_port", "5060"), ("sip_user_agent", "simulated phone 1.0"))
+    yield ("sip_full_via", f"SIP/2.0/UDP {host}:5060;rport=5060;branch=z9hG4bK{_token(uuid, 'invite', 13)}")
+    yield ("sip_full_from", f"<sip:{uri}>;tag={_token(uuid, 'from', 13)}")
+    yield ("sip_full_to", f"<sip:{address.uri}>;tag={_token(uuid, 'to', 13)}")
+    yield from (("sip_from_user", user), ("sip_from_uri", uri), ("sip_from_host", host))
+    to_host = address.uri.partition("@")[2].partition(":")[0]
+    yield from (("sip_to_user", address.number), ("sip_to_uri", address.uri), ("sip_to_host", to_host))
+    yield from (("sip_contact_user", address.number), ("sip_contact_uri", address.uri), ("sip_contact_host", to_host))
+    yield from (("sip_to_tag", _token(uuid, "to", 13)), ("sip_from_tag", _token(uuid, "from", 13)))
+    yield from (("sip_cseq", str(_port(uuid, "cseq"))), ("sip_call_id", f"{_token(uuid, 'call', 24)}@{host}"))
+
+
+def accepted_variables(data: ChannelData, *, host: str) -> Iterator[tuple[str, str]]:
+    """The variables that the party's SDP adds, and the codecs it makes the channel's."""
+    uuid, port = data.uuid, _port(data.uuid, "remote")
+    data.change(**{header.replace("-", "_"): value for header, value in _CODECS.items()})
+    lines = ("a=rtpmap:0 PCMU/8000", "a=rtpmap:101 telephone-event/8000", "a=fmtp:101 0-15")
+    yield ("switch_r_sdp", _offer(host, port, payloads="0 101", lines=lines))
+    yield ("ep_codec_string", "CORE_PCM_MODULE.PCMU@8000h@20i@64000b")
+    yield from _codec_variables()
+    yield from (("rtp_use_timer_name", "soft"), ("rtp_use_pt", "0"), ("rtp_use_ssrc", str(_port(uuid, "ssrc"))))
+    yield from (("rtp_2833_send_payload", "101"), ("rtp_2833_recv_payload", "101"))
+    yield from (("remote_media_ip", host), ("remote_media_port", str(port)))
+
+
+def flip(data: ChannelData) -> Iterator[tuple[str, str]]:
+    """Who was called becomes the caller: FreeSWITCH does that to a leg it dialled, once that is up."""
+    caller = data.caller
+    for what, held in (("Name", caller["Caller-ID-Name"]), ("Number", caller["Caller-ID-Number"])):
+        yield (f"pre_transfer_caller_id_{what.lower()}", held)
+        caller[f"Caller-ID-{what}"], caller[f"Callee-ID-{what}"] = caller[f"Callee-ID-{what}"], held
+    data.touch()
+    yield ("channel_cid_flipped", "yes")
+
+
+def _codec_variables() -> Iterator[tuple[str, str]]:
+    yield from (("remote_video_media_flow", "inactive"), ("remote_text_media_flow", "inactive"))
+    yield from (("remote_audio_media_flow", "sendrecv"), ("rtp_audio_recv_pt", "0"))
+    yield from (("rtp_use_codec_name", "PCMU"), ("rtp_use_codec_rate", "8000"), ("rtp_use_codec_ptime", "20"))
+    yield from (("rtp_use_codec_channels", "1"), ("rtp_last_audio_codec_string", "PCMU@8000h@20i@1c"))
+    yield from (("read_codec", "PCMU"), ("original_read_codec", "PCMU"), ("read_rate", "8000"))
+    yield from (("original_read_rate", "8000"), ("write_codec", "PCMU"), ("write_rate", "8000"))
+    yield ("dtmf_type", "rfc2833")
 
 
 def partner(uuid: str, name: str, number: str, data: ChannelData, when: float) -> dict[str, str]:

@@ -17,7 +17,7 @@ from fsctl.simulator import identity, reporting
 from fsctl.simulator.call import Said
 from fsctl.simulator.caller import keys
 from fsctl.simulator.events import Event
-from fsctl.simulator.text import truth
+from fsctl.simulator.text import seconds_of, truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,6 +73,7 @@ class Leg:
         self.digits: deque[Digit] = deque(maxlen=256)
         self.levels: dict[tuple[str, str], int] = {}
         self.heard: list[tuple[float, float]] = []
+        self.mixed_in: list[tuple[float, float]] = []
         self.playing: list[Playing] = []
         self.bugs: list[Bug] = []
         self.recordings: list[Recording] = []
@@ -97,6 +98,11 @@ class Leg:
     def gone(self) -> bool:
         """Whether applications have to return: hung up, or redirected elsewhere."""
         return bool(self.hangup_cause) or self.redirecting
+
+    @property
+    def outbound(self) -> bool:
+        """Whether the switch called the party."""
+        return self.data.state["Call-Direction"] == "outbound"
 
     @property
     def answered(self) -> bool:
@@ -251,12 +257,18 @@ class Leg:
         finally:
             self.heard[self.heard.index((began, math.inf))] = (began, self.clock.now())
 
+    @property
+    def sends(self) -> bool:
+        """Whether anything goes to the party now, be it silence."""
+        silence = self.variables.get("send_silence_when_idle")
+        return bool(seconds_of(silence)) or any(math.isinf(end) for _, end in self.heard)
+
     def speech(self) -> tuple[tuple[float, float], ...]:
-        """When the party talks, as Unix times; never while unanswered or without RTP."""
+        """When the party talks, or something is mixed in, as Unix times; never while unanswered or without RTP."""
         if not self.answered or not self.behaviour.sends_rtp:
             return ()
         scripted = ((self.answered_at + begin, self.answered_at + end) for begin, end in self.behaviour.speaks)
-        return (*scripted, *self._dictated)
+        return (*scripted, *self._dictated, *self.mixed_in)
 
     def dictate(self) -> None:
         """A recording begins: a caller who then talks does."""

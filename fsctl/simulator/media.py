@@ -48,8 +48,8 @@ class Playable:
         return 0 if math.isinf(self.seconds) else round(self.seconds * RATE)
 
 
-def open_playable(path: str) -> Playable | None:
-    """What ``path`` plays, or None when FreeSWITCH would answer ``FILE NOT FOUND``."""
+def open_playable(path: str, *, speech: bool = False) -> Playable | None:
+    """What ``path`` plays, or None when FreeSWITCH would answer ``FILE NOT FOUND``; ``tts://`` only with ``speech``."""
     parameters, name = split_parameters(path)
     scheme, separator, rest = name.partition("://")
     if not separator:
@@ -66,6 +66,13 @@ def open_playable(path: str) -> Playable | None:
         return None if seconds is None else Playable(path, seconds, "tone_stream", parameters)
     if scheme == "local_stream":
         return Playable(path, _ENDLESS, "local_stream", parameters)
+    if scheme == "tts" and speech:
+        engine, _, words = rest.partition("|")
+        return (
+            Playable(path, speech_seconds(words.partition("|")[2]), parameters=parameters)
+            if engine == "flite"
+            else None
+        )
     if scheme == "file_string":
         return _joined(path, rest, parameters)
     return None

@@ -52,6 +52,7 @@ class Recording(Bug):
         self.size = 0
         self._masked: list[Interval] = []
         self._cut: list[Interval] = []
+        self._overdue = ""
         self._timer = None if (due := self._due()) is None else gevent.spawn(self._finish_at, *due)
         raw = path.lower().endswith(".r8") and channel.switch.writes_files
         self._raw = Path(path).open("wb", buffering=0) if raw else None  # noqa: SIM115 - open as long as it records
@@ -87,7 +88,10 @@ class Recording(Bug):
     def _finish_at(self, when: float, cause: str) -> None:
         while (left := when - self.channel.clock.now()) > 0:
             self.channel.clock.sleep(left)
-        self.finish(cause)
+        if self._cut and math.isinf(self._cut[-1][1]):  # a paused recording is not looked at
+            self._overdue = cause
+        else:
+            self.finish(cause)
 
     def _grow(self) -> None:
         while not self.ended:
@@ -113,8 +117,10 @@ class Recording(Bug):
         _toggle(self._masked, on, self.channel.clock.now())
 
     def pause(self, on: bool) -> None:
-        """Leave out what comes from now on, or take it in again."""
+        """Leave out what comes from now on, or take it in again, which is too late for a limit that passed."""
         _toggle(self._cut, on, self.channel.clock.now())
+        if self._overdue and not on:
+            self.finish(self._overdue)
 
     def hang_up(self) -> None:
         """End with the call."""

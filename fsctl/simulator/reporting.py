@@ -49,6 +49,16 @@ CAUSES: dict[str, int] = {
 }
 """Hangup causes and their Q.850 (or FreeSWITCH's own) numbers."""
 
+_STATUSES = {
+    "USER_BUSY": "486",
+    "UNALLOCATED_NUMBER": "404",
+    "CALL_REJECTED": "603",
+    "NO_USER_RESPONSE": "408",
+    "NUMBER_CHANGED": "410",
+    "NORMAL_TEMPORARY_FAILURE": "503",
+}
+"""The SIP status a party refuses with for a cause."""
+
 
 def cause_named(text: str) -> str:
     """The cause a name or number stands for; NORMAL_CLEARING when there is none such."""
@@ -63,6 +73,11 @@ def farewell(channel: Leg, by: Literal["send", "recv"]) -> Iterator[tuple[str, s
         if channel.answered:
             yield from (("sip_hangup_disposition", "recv_bye"), ("sip_term_status", "200"))
             yield from (("proto_specific_hangup_cause", "sip:200"), ("sip_term_cause", "16"))
+        elif channel.outbound:
+            status = _STATUSES.get(channel.hangup_cause, "503")
+            yield from (("sip_hangup_disposition", "recv_refuse"), ("sip_invite_failure_status", status))
+            yield from (("sip_term_status", status), ("proto_specific_hangup_cause", f"sip:{status}"))
+            yield ("sip_term_cause", str(CAUSES.get(channel.hangup_cause, 0)))
         else:
             yield ("sip_hangup_disposition", "recv_cancel")
 
@@ -119,10 +134,12 @@ def _record(channel: Channel, ended: float) -> Iterator[tuple[str, str]]:
     yield from _epochs("end", ended)
     if last := next((done for done in reversed(channel.executed) if done.application != "socket"), None):
         yield from (("last_app", last.application), ("last_arg", last.argument))
-    yield ("caller_id", f'"{profile["Caller-ID-Name"]}" <{profile["Caller-ID-Number"]}>')
+    name, number = profile["Caller-ID-Name"], profile["Caller-ID-Number"]
+    yield ("caller_id", f'"{name}" <{number}>' if name else number)
     yield from _durations(started, answered, ended)
     if not channel.variables.get("sip_hangup_disposition"):
-        yield ("sip_hangup_disposition", "send_bye" if channel.answered else "send_refuse")
+        unanswered = "send_cancel" if channel.outbound else "send_refuse"
+        yield ("sip_hangup_disposition", "send_bye" if channel.answered else unanswered)
     if channel.media_ready:
         yield from _statistics(round((ended - (answered or started)) / 0.02), hears=channel.behaviour.sends_rtp)
 

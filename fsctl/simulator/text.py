@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from urllib.parse import unquote
 
-__all__ = ["clean", "decode_url", "encode_url", "seconds_of", "separate", "split_parameters", "truth"]
+__all__ = ["clean", "decode_url", "encode_url", "inline", "seconds_of", "separate", "split_parameters", "truth"]
 
 _UNSAFE = re.compile(r"%(?![0-9A-F]{2})|[\x00-\x20#&+:;<=>?@\[\\\]^`{|}\"\x7f-\U0010ffff]")
 _UNESCAPED = {"n": "\n", "r": "\r", "t": "\t", "s": " ", "'": "'", '"': '"', "\\": "\\"}
@@ -84,7 +84,7 @@ def separate(text: str, limit: int, delimiter: str = " ") -> list[str]:
             if character == "\\":
                 position += 2
                 continue
-            if character == "'":
+            if character == "'" and (blank or quoted or "'" in text[position + 1 :]):
                 quoted = not quoted
             elif character == delimiter and not quoted:
                 break
@@ -96,21 +96,42 @@ def separate(text: str, limit: int, delimiter: str = " ") -> list[str]:
 
 
 def split_parameters(text: str, opening: str = "{", closing: str = "}") -> tuple[dict[str, str], str]:
-    """Take a leading ``{k=v,...}`` (or ``{^^;k=v;...}``) off ``text``: the parameters and the rest."""
+    """Take every leading ``{k=v,...}`` (or ``{^^;k=v;...}``) off ``text``: the parameters and the rest.
+
+    The closing brace is found by counting, without regard to quotes; then list and pairs are cleaned.
+    """
     parameters: dict[str, str] = {}
     while text.startswith(opening):
-        end = text.find(closing)
+        end = _closed(text, opening, closing)
         if end < 0:
             break
         inside, text = text[1:end], text[end + 1 :].lstrip(" ")
         delimiter = ","
         if inside.startswith("^^") and len(inside) > 2:
             delimiter, inside = inside[2], inside[3:]
-        for pair in inside.split(delimiter):
-            name, equals, value = pair.partition("=")
-            if equals and name:
-                parameters[name] = value
+        for pair in separate(inside, 1024, delimiter):
+            name, *value = separate(pair, 2, "=")
+            if value and value[0]:
+                parameters[name] = value[0]
     return parameters, text
+
+
+def _closed(text: str, opening: str, closing: str) -> int:
+    depth = 0
+    for position, character in enumerate(text):
+        depth += (character == opening) - (character == closing)
+        if not depth:
+            return position
+    return -1
+
+
+def inline(text: str) -> list[tuple[str, str]]:
+    """What the inline dialplan makes of ``app:argument,app`` (or ``m:^:app:argument^app``): applications, arguments."""
+    delimiter = ","
+    if text.startswith("m:") and len(text) > 4:
+        delimiter, text = text[2], text[4:]
+    actions = [one.partition(":") for one in text.split(delimiter) if one]
+    return [(name, argument) for name, _, argument in actions]
 
 
 def truth(text: str | None) -> bool:

@@ -66,6 +66,9 @@ class Listener:
     def run(self) -> None:
         """Serve the connection until either side ends it."""
         try:
+            if self.channel is None and self.switch.turns_away:
+                self.write(framing.rejection(), "rude-rejection")
+                return
             if self.channel is None:
                 self.write(b"Content-Type: auth/request\n\n", "auth/request")
             self._serve()
@@ -74,6 +77,7 @@ class Listener:
         finally:
             self._cut = True
             self.switch.forget(self)
+            self.switch.inbound.discard(self)
             self._sock.close()
             self.settled.set()
             self.finished.set()
@@ -130,7 +134,7 @@ class Listener:
             gevent.sleep(0)
             self._write_events()
         self.write(answer, *names)
-        if command.verb.startswith("exit"):
+        if command.verb.startswith("exit") or (command.verb in {"auth", "userauth"} and not self.authenticated):
             self.say_goodbye()
 
     # Writing

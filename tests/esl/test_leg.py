@@ -204,14 +204,6 @@ class TestExecute:
             running.get(timeout=5)
         assert told == []
 
-    def test_answering_makes_it_answered(self, peer, opened):
-        running = meanwhile(opened.answer)
-        identity = peer.operation("answer")
-        peer.send(event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=identity, Answer_State="answered"))
-        running.get(timeout=5)
-
-        assert opened.answered
-
     def test_a_second_hangup_is_not_sent(self, peer, opened):
         hanging = meanwhile(opened.hang_up, "NORMAL_CLEARING")
         peer.expect("api uuid_kill", api("+OK"))
@@ -221,6 +213,52 @@ class TestExecute:
         peer.expect("api status", api("up"))
 
         asking.get(timeout=5)
+
+
+class TestAnswer:
+    def test_answering_makes_it_answered(self, peer, opened):
+        running = meanwhile(opened.answer)
+        peer.expect(f"api uuid_answer {UUID}", api("+OK\n"))
+        running.get(timeout=5)
+
+        assert opened.answered
+
+    def test_early_media_does_not(self, peer, opened):
+        running = meanwhile(opened.pre_answer)
+        peer.expect(f"api uuid_pre_answer {UUID}", api("+OK\n"))
+        running.get(timeout=5)
+
+        assert not opened.answered
+
+    def test_a_refusal(self, peer, opened):
+        running = meanwhile(opened.answer)
+        peer.expect("api uuid_answer", api("-ERROR\n"))
+
+        with pytest.raises(CommandFailed, match="uuid_answer: -ERROR"):
+            running.get(timeout=5)
+        assert not opened.answered
+
+    @pytest.mark.parametrize("ask", ["answer", "pre_answer"])
+    def test_a_refusal_because_of_a_hangup_that_is_told_after_it(self, peer, opened, ask):
+        running = meanwhile(getattr(opened, ask))
+        peer.expect("api uuid_", api("-ERROR\n"), event("CHANNEL_HANGUP", Hangup_Cause="ORIGINATOR_CANCEL"))
+
+        with pytest.raises(LegGone, match="ORIGINATOR_CANCEL"):
+            running.get(timeout=5)
+        assert not opened.answered
+
+    @pytest.mark.parametrize("state", ["early", "answered"])
+    def test_an_outbound_channel_is_answered_by_its_far_end(self, peer, leg, state):
+        """FreeSWITCH says +OK to that at any time, and does nothing."""
+        far = meanwhile(lambda: peer.handshake(Call_Direction="outbound", Answer_State="early"))
+        leg.open(2.0)
+        far.get(timeout=5)
+        running = meanwhile(leg.answer)
+        peer.expect("api uuid_answer", api("+OK\n"))
+        peer.expect("connect", offer(Call_Direction="outbound", Answer_State=state))
+        running.get(timeout=5)
+
+        assert leg.answered is (state == "answered")
 
 
 class TestApi:

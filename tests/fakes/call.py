@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from fsctl.call.call import Call
 from fsctl.call.events import CallInfo, ControlChanged, ScriptWarning
 from fsctl.call.services import Services
+from fsctl.media.files import Segment
 from fsctl.media.recordings import Recordings
 from tests.fakes.clock import FakeClock
 from tests.fakes.leg import FakeLeg
@@ -34,17 +35,31 @@ def info(**changes):
 
 
 class FakeFiles:
-    """Every URL is a file, except those told to fail."""
+    """Every URL is a file, except those told to fail. Each is ``seconds`` long; ``held`` are the segments in use.
+
+    A segment's name tells its file and, after an ``@``, where it begins.
+    """
 
     def __init__(self):
         self.asked = []
         self.failing = {}
+        self.seconds = 2.0
+        self.held = []
 
     def local(self, url, gain_db=0.0):
         self.asked.append((url, gain_db))
         if url in self.failing:
             raise self.failing[url]
         return Path("/cache/sound.wav")
+
+    def segment(self, path, start=0.0):
+        name = path.stem.partition("@")[0] + (f"@{start:g}" if start else "")
+        segment = Segment(path.with_name(f"{name}.wav"), max(0.0, self.seconds - start))
+        self.held.append(segment)
+        return segment
+
+    def release(self, segment):
+        self.held.remove(segment)
 
 
 class FakeVoices:

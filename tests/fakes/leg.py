@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import contextmanager, suppress
 
 from fsctl.errors import CommandFailed, LegGone
-from fsctl.freeswitch import facts
+from fsctl.freeswitch import commands, facts
 from fsctl.freeswitch.commands import Api, Application
 
 
@@ -56,11 +56,11 @@ class FakeLeg:
     # -- the contract -----------------------------------------------------------------------------------------------
 
     def answer(self):
-        self.execute(Application("answer"), 60.0)
+        self.ask(commands.answer(self.uuid))
         self.answered = True
 
     def pre_answer(self):
-        self.execute(Application("pre_answer"), 60.0)
+        self.ask(commands.pre_answer(self.uuid))
 
     def hang_up(self, cause):
         if not self.gone:
@@ -93,7 +93,7 @@ class FakeLeg:
         self._check()
         self.sent.append(api)
         _, reply, _, then = self._answers.get(api.name, ("", "+OK", 0.0, None))
-        if reply.startswith("-"):
+        if reply.startswith(("-ERR", "-USAGE")):
             raise CommandFailed(api.name, reply)
         if then is not None:
             then(api.argument)
@@ -109,6 +109,14 @@ class FakeLeg:
             if not self.gone:
                 with suppress(CommandFailed):
                     self.ask(api)
+
+    def clear(self):
+        self.tell(commands.break_everything(self.uuid))
+        self._broken = True
+
+    def background(self, what):
+        with suppress(LegGone):
+            what()
 
     def fire(self, command):
         self.sent.append(command)

@@ -184,6 +184,18 @@ def test_masked_is_silent_and_paused_is_missing(taken):
     assert audio[-8000:].strip(b"\0")
 
 
+def test_a_limit_that_passes_during_a_pause_ends_it_afterwards(taken):
+    switch, call, application, path = taken(Caller(speaks=ALWAYS))
+    application.api(f"uuid_record {call.uuid} start {path} 3")
+    application.api(f"uuid_record {call.uuid} pause {path}")
+    switch.clock.sleep(6.0)
+    assert call.recordings[0].cause == ""
+    assert application.api(f"uuid_record {call.uuid} resume {path}") == "+OK Success\n"
+    stop = application.until("RECORD_STOP").event
+    assert stop["Record-File-Path"] == path
+    assert call.recordings[0].ended
+
+
 def test_mp3_needs_its_module(taken):
     _switch, call, application, path = taken(mod_shout=False)
     path = path.replace(".wav", ".mp3")

@@ -352,6 +352,24 @@ def test_ways_to_end_a_call(desk, command, cause):
     assert over.event["variable_billsec"] == "0"
 
 
+def test_a_caller_who_leaves_before_the_answer_is_out(desk):
+    switch, call, application = taken(desk, answered=False, behaviour=Caller(gives_up_after=1.0))
+    switch.answer_takes = 2.0
+    assert application.api(f"uuid_answer {call.uuid}") == "-ERROR\n"
+    assert (call.answered, call.hangup_cause) == (False, "ORIGINATOR_CANCEL")
+
+
+def test_early_media_and_the_answer_by_api(desk):
+    _, call, application = taken(desk, "CHANNEL_PROGRESS_MEDIA CHANNEL_ANSWER", answered=False)
+    assert application.api(f"uuid_pre_answer {call.uuid}") == "+OK\n"
+    assert application.until("CHANNEL_PROGRESS_MEDIA").event["Answer-State"] == "early"
+    assert not call.answered
+    for _ in range(2):
+        assert application.api(f"uuid_answer {call.uuid}") == "+OK\n"
+    assert [message.name for message in application.messages].count("CHANNEL_ANSWER") == 1
+    assert call.answered
+
+
 def test_a_scheduled_hangup_can_be_taken_back(desk):
     switch, call, application = taken(desk)
     application.api(f"sched_hangup +1 {call.uuid}")

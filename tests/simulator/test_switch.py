@@ -92,8 +92,19 @@ def test_real_ticks_take_real_time(desk):
         ("uuid_audio {uuid} start write", "-USAGE: "),
         ("uuid_audio {uuid} stop", "+OK Success\n"),
         ("uuid_preprocess {uuid} r.agc=1", "+OK\n"),
-        ("uuid_answer nobody", "-ERROR No such channel!\n"),
+        ("uuid_answer {uuid}", "+OK\n"),
+        ("uuid_answer nobody", "-ERROR\n"),
+        ("uuid_answer", "-ERROR\n"),
+        ("uuid_pre_answer {uuid}", "+OK\n"),
+        ("uuid_pre_answer nobody", "-ERROR\n"),
         ("uuid_displace {uuid} start /nowhere.wav", "-ERR Cannot displace session!\n"),
+        ("uuid_displace {uuid} start tone_stream://%(100,0,440) 0 m", "+OK Success\n"),
+        ("uuid_displace {uuid} start tts://flite|slt|hello 0 m", "-ERR Cannot displace session!\n"),
+        ("uuid_displace {uuid} stop /nowhere.wav", "-ERR Cannot stop displace session!\n"),
+        ("uuid_displace {uuid} pause /nowhere.wav", "-USAGE: "),
+        ("uuid_displace {uuid} start", "-USAGE: "),
+        ("uuid_displace nobody start /nowhere.wav", "-ERR Cannot locate session!\n"),
+        ("show file", "type,name,ikey\nfile,"),
     ],
 )
 def test_api_commands(desk, command, start):
@@ -117,8 +128,8 @@ def test_inbound_connections(desk, connect_to):
     operator = connect_to(switch.listen())
     assert operator.next().kind == "auth/request"
     assert operator.ask("api status").reply == "-ERR command not found"
-    assert operator.ask("auth wrong").reply == "-ERR invalid"
     assert operator.ask("auth ClueCon").reply == "+OK accepted"
+    assert operator.ask("auth ClueCon").reply == "-ERR command not found"
     operator.ask("events json CHANNEL_CREATE CHANNEL_DESTROY CHANNEL_EXECUTE_COMPLETE BACKGROUND_JOB")
     call = switch.call()
     desk.arrived().take()
@@ -129,7 +140,87 @@ def test_inbound_connections(desk, connect_to):
     assert operator.until("BACKGROUND_JOB").event["_body"] == "+OK\n"
     operator.until("CHANNEL_DESTROY")
     operator.send("exit\n\n")
-    assert [m.reply or m.headers["Content-Disposition"] for m in operator.closed()] == ["+OK bye", "disconnect"]
+    replied, notice = operator.closed()
+    assert replied.reply == "+OK bye"
+    assert (notice.kind, "Content-Disposition" in notice.headers) == ("text/disconnect-notice", False)
+    assert notice.body.startswith(b"Disconnected, goodbye.\n")
+
+
+def test_a_wrong_password_ends_an_inbound_connection(desk, connect_to):
+    operator = connect_to(desk.switch().listen())
+    operator.next()
+    assert operator.ask("auth wrong").reply == "-ERR invalid"
+    assert [m.kind for m in operator.closed()] == ["text/disconnect-notice"]
+
+
+def test_the_access_control_list_turns_inbound_connections_away(desk, connect_to):
+    operator = connect_to(desk.switch(turns_away=True).listen())
+    (rejection,) = operator.closed()
+    assert (rejection.kind, rejection.body) == ("text/rude-rejection", b"Access Denied, go away.\n")
+
+
+def inbound(connect_to, address, *commands):
+    operator = connect_to(address)
+    operator.next()
+    for command in ("auth ClueCon", *commands):
+        assert operator.ask(command).reply.startswith("+OK")
+    return operator
+
+
+def test_heartbeats(desk, connect_to):
+    switch = desk.switch(heartbeat=2.0)
+    operator = inbound(connect_to, switch.listen(), "events json HEARTBEAT")
+    switch.call()
+    desk.arrived()
+    first, second = (operator.until("HEARTBEAT").event for _ in range(2))
+    assert (first["Event-Info"], first["Core-UUID"]) == ("System Ready", operator.api("global_getvar core_uuid"))
+    assert int(second["Uptime-msec"]) - int(first["Uptime-msec"]) >= 1900
+    assert second["Session-Count"] == "1"
+
+
+def test_inbound_connections_can_be_dropped(desk, connect_to):
+    switch = desk.switch()
+    call = switch.call()
+    application = desk.arrived()
+    application.take()
+    address = switch.listen()
+    operator = inbound(connect_to, address)
+    switch.drop_inbound()
+    assert operator.closed() == []
+    operator = inbound(connect_to, address)
+    switch.drop_inbound(listening=False)
+    assert operator.closed() == []
+    with pytest.raises(ConnectionRefusedError):
+        connect_to(address)
+    assert switch.listen(*address) == address
+    inbound(connect_to, address)
+    assert application.api(f"uuid_exists {call.uuid}") == "true"
+    assert not switch.inbound - {one for one in switch.inbound if not one.finished.is_set()}
+
+
+def test_a_restart_loses_the_calls_and_changes_the_core_uuid(desk, connect_to, closed):
+    switch = desk.switch()
+    call = switch.call()
+    application = desk.arrived()
+    application.take()
+    address = switch.listen()
+    operator = inbound(connect_to, address)
+    before = operator.api("global_getvar core_uuid")
+    switch.restart()
+    assert operator.closed() == []
+    with pytest.raises(closed):
+        application.next()
+    operator = inbound(connect_to, address)
+    assert operator.api("global_getvar core_uuid") not in ("", before)
+    assert operator.api(f"uuid_exists {call.uuid}") == "false"
+
+
+def test_the_end_of_a_job_without_output_has_no_body(desk, connect_to):
+    operator = inbound(connect_to, desk.switch().listen(), "events json BACKGROUND_JOB")
+    operator.ask("bgapi global_getvar nothing\nJob-UUID: j")
+    done = operator.until("BACKGROUND_JOB").event
+    assert (done["Job-UUID"], done["_body"], "Job-Owner-UUID" in done) == ("j", "", False)
+    assert operator.api("global_getvar nothing") == "-ERR no reply\n"
 
 
 def test_closing_the_switch_ends_everything(desk, closed):
