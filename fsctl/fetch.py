@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, urlencode
 
 import structlog
 
@@ -27,7 +28,7 @@ from fsctl.call.events import DocumentFetched
 from fsctl.errors import FetchError, ScriptError
 from fsctl.signature import sign
 from fsctl.swml.values import to_text
-from fsctl.web import Timeouts, redact, timeouts_of
+from fsctl.web import Timeouts, redact, timeouts_of, with_query
 
 if TYPE_CHECKING:
     import os
@@ -85,6 +86,10 @@ class Documents:
         self._files: OrderedDict[Path, tuple[tuple[int, ...], Document]] = OrderedDict()
         self._recent: dict[str, tuple[float, Document]] = {}
 
+    def compile(self, text: str, *, name: str) -> Document:
+        """Check a document that came with a request. Raises ScriptError."""
+        return self._compiler.compile(text, name=name)
+
     def load(
         self,
         dest: str,
@@ -92,24 +97,25 @@ class Documents:
         payload: Callable[[], bytes],
         call: CallInfo,
         emit: Callable[[DocumentFetched], Any],
+        method: str = "POST",
         fallback: str = "",
     ) -> Document:
         """Give the document ``dest`` names, or the one ``fallback`` names when the first cannot be had.
 
-        ``payload`` makes the body of the request (:func:`request_body`); a file needs none. ``emit`` gets one
-        DocumentFetched for each attempt.
+        ``payload`` makes the body of the request (:func:`request_body`); a file needs none, and neither does a ``GET``,
+        whose query names the call. ``emit`` gets one DocumentFetched for each attempt.
 
         Raises FetchError (of the fallback, when that was tried and failed, too) and ScriptError.
         """
         kind = "url" if _is_url(dest) else "file"
         try:
-            return self._attempt(dest, kind, payload, call, emit)
+            return self._attempt(dest, kind, payload, call, emit, method)
         except FetchError as error:
             if not fallback:
                 raise
             log.warning("document_fallback", document=error.url, reason=error.reason, problem=error.detail)
             try:
-                return self._attempt(fallback, "fallback", payload, call, emit)
+                return self._attempt(fallback, "fallback", payload, call, emit, method)
             except FetchError as second:
                 raise second from error
 
@@ -120,6 +126,7 @@ class Documents:
         payload: Callable[[], bytes],
         call: CallInfo,
         emit: Callable[[DocumentFetched], Any],
+        method: str,
     ) -> Document:
         started = time.monotonic()
 
@@ -127,7 +134,12 @@ class Documents:
             emit(DocumentFetched(call, kind, outcome, time.monotonic() - started, self._now()))
 
         try:
-            document = self._fetch(dest, payload) if _is_url(dest) else self._read(dest)
+            if not _is_url(dest):
+                document = self._read(dest)
+            elif method == "GET":
+                document = self._fetch("GET", _asking(dest, call), lambda: b"")
+            else:
+                document = self._fetch("POST", dest, payload)
         except FetchError as error:
             tell(error.reason)
             raise
@@ -137,7 +149,7 @@ class Documents:
         tell("ok")
         return document
 
-    def _fetch(self, url: str, payload: Callable[[], bytes]) -> Document:
+    def _fetch(self, method: str, url: str, payload: Callable[[], bytes]) -> Document:
         settings, headers, wire_url = self._settings, dict(_HEADERS), self._client.wire_url(url)
         body = payload()
         if settings.signing_key:
@@ -145,7 +157,7 @@ class Documents:
         default = Timeouts(settings.connect_timeout, settings.timeout, settings.timeout)
         connect, read, total = timeouts_of(url, default)
         response = self._client.fetch(
-            "POST",
+            method,
             url,
             headers=headers,
             body=body,
@@ -238,6 +250,24 @@ def request_body(
         return _encode(scopes).encode()
     except ValueError:  # NaN or an infinity: null, as everywhere
         return to_text({name: dict(scope) for name, scope in scopes.items()}).encode("utf-8", "replace")
+
+
+def _asking(url: str, call: CallInfo) -> str:
+    """``url`` with the call in its query, for a request that has no body (webhooks, section 4)."""
+    pairs = {
+        "call_id": call.call_id,
+        "node_id": call.node_id,
+        "segment_id": call.segment_id,
+        "direction": call.direction,
+        "type": call.type,
+        "from": call.from_,
+        "to": call.to,
+        "project_id": call.project_id,
+        "space_id": call.space_id,
+    }
+    fragment = url.partition("#")[2]  # our own: it says how long to wait
+    asking = with_query(url, urlencode(pairs, quote_via=quote))
+    return f"{asking}#{fragment}" if fragment else asking
 
 
 def _plain(value: object) -> object:

@@ -6,7 +6,8 @@ once and complete: no waiter left, every control closed, one final state, the so
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ import structlog
 from fsctl import log as logs
 from fsctl.call.call import Call
 from fsctl.call.events import CallInfo, CallRefused, MethodFinished, ScriptEnded
-from fsctl.errors import CommandFailed, FetchError, FsctlError, LegGone, ProtocolError, ScriptError
+from fsctl.errors import CommandFailed, FetchError, FsctlError, Interrupted, LegGone, ProtocolError, ScriptError
 from fsctl.esl.leg import EslLeg
 from fsctl.fetch import request_body
 from fsctl.freeswitch import causes, facts
+from fsctl.methods.send_digits import transmit
+from fsctl.swml.flow import Transfer
 from fsctl.swml.interpreter import Interpreter
 from fsctl.swml.scope import Scope
 from fsctl.web import redact
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from fsctl.call.events import CallEvent
     from fsctl.call.services import Services
     from fsctl.config import Config
+    from fsctl.dialling import Order
     from fsctl.fetch import Documents
     from fsctl.freeswitch.facts import Offered
     from fsctl.swml.document import Document, Instruction
@@ -58,7 +62,11 @@ _CHANNEL_VARIABLES = {**_QUIET_VARIABLES, "send_silence_when_idle": "-1"}
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What every call of this process shares. ``vars`` and ``params`` are what its first document begins with."""
+    """What every call of this process shares. ``vars`` and ``params`` are what its first document begins with.
+
+    ``adopt`` gives the call that fsctl dialled under an id, and what it was dialled for. It raises LegGone for one that
+    is nobody's to run any more.
+    """
 
     config: Config
     calls: Calls
@@ -71,6 +79,7 @@ class House:
     traffic: Traffic
     vars: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
+    adopt: Callable[[str], tuple[Call, Order] | None] = lambda _call_id: None
 
 
 class Session:
@@ -82,6 +91,7 @@ class Session:
         settings = house.config.event_socket
         self._context: dict[str, Any] = {}
         self._script: Any = None  # the greenlet to unwind when the party hangs up
+        self._call: Call | None = None
         self._leg = EslLeg(
             sock,
             clock=self._clock,
@@ -105,43 +115,66 @@ class Session:
         """Take the call and stay with it to its end."""
         try:
             offer = self._leg.open(self._house.config.event_socket.connect_timeout)
+            if offer.direction == "outbound":  # whose end somebody else hears of; from this reply on we do
+                self._leg.ask(commands.exists(offer.uuid))
         except (LegGone, ProtocolError) as problem:
             self._house.emit(CallRefused("handshake", self._clock.now()))
             log.error("handshake_failed", problem=str(problem) or "FreeSWITCH closed the connection")
             self._leg.close()
             return
-        call = Call(
-            call_info(offer, self._house.config, self._clock.now()),
-            self._leg,
-            services=self._house.services,
-            emit=self._house.emit,
-            envs=self._house.config.documents.envs,
-        )
+        try:
+            call, order = self._house.adopt(offer.uuid) or (self._arrived(offer), None)
+        except LegGone:
+            self._leg.close()
+            return
+        if order is not None:
+            self._take_over(call, offer)
+        self._call = call
         call.vars.update(self._house.vars)
         self._context = logs.bind(call_id=call.info.call_id)
         self._house.calls.add(call)
         try:
-            self._begin(call)
-            self._converse(call, offer)
+            self._begin(call, order)
+            self._converse(call, offer, order)
         finally:
             self._finish(call)
             self._house.calls.remove(call)
 
     # -- the middle ----------------------------------------------------------------------------------------------
 
-    def _begin(self, call: Call) -> None:
+    def _arrived(self, offer: Offered) -> Call:
+        """A call that the dialplan handed us."""
+        return Call(
+            call_info(offer, self._house.config, self._clock.now()),
+            self._leg,
+            services=self._house.services,
+            emit=self._house.emit,
+            envs=self._house.config.documents.envs,
+        )
+
+    def _take_over(self, call: Call, offer: Offered) -> None:
+        """A call that we dialled, and that is ours to run now that it was answered."""
+        sip_data = offer.sip_data if call.info.type == "sip" else None
+        call.info = replace(call.info, headers=offer.headers, sip_data=sip_data)
+        call.leg = self._leg
+
+    def _begin(self, call: Call, order: Order | None) -> None:
         leg = self._leg
-        call.to("created")
+        if order is None:
+            call.to("created")
         if leg.answered:
             call.to("answered")
             call.limit(call.services.max_duration)
+            if order is not None and order.send_digits:
+                digits = order.send_digits
+                leg.background(lambda: transmit(call, digits))
 
         def pressed(_: facts.Digit) -> None:
             call.interactions += 1
 
         leg.react(facts.Digit, pressed)
 
-    def _converse(self, call: Call, offer: Offered) -> None:
+    def _converse(self, call: Call, offer: Offered, order: Order | None) -> None:
         """Find the document and run it; whatever happens, say how it ended and hang up."""
         outcome, cause = "error", _FAILED
         progress = _Progress(call, self._context)
@@ -149,7 +182,10 @@ class Session:
         try:
             if self._leg.gone:
                 raise LegGone
-            source = offer.swml_url or self._house.config.documents.choose(offer.destination_number)
+            if order is not None:
+                source = order.document
+            else:
+                source = offer.swml_url or self._house.config.documents.choose(offer.destination_number)
             log.info("call_started", sender=call.info.from_, to=call.info.to, document=_shown(source))
             if not source:
                 cause = _NO_DOCUMENT
@@ -160,8 +196,8 @@ class Session:
                     hint="set swml_url in the dialplan, or documents.routes or documents.default",
                 )
                 return
-            document = self._load(call, source, self._house.params, first=True)
-            self._interpret(call, document, progress)
+            call.script = self
+            self._follow(call, source, progress, order)
             outcome, cause = "finished", _DONE
         except LegGone:
             outcome = "hangup"
@@ -176,13 +212,28 @@ class Session:
             log.exception("call_failed")
             call.warn("relay_script_internal_error", "fsctl failed; its log says how", fatal=True)
         finally:
-            self._script = None
+            self._script = call.script = None
             for name in ("method", "section", "index"):
                 self._context.pop(name, None)
             self._house.emit(ScriptEnded(call.info, outcome, progress.steps, self._clock.now(), dict(call.vars)))
             if not self._leg.gone:
                 call.to("ending")
                 self._leg.hang_up(cause)
+
+    def _follow(self, call: Call, source: str | Document, progress: _Progress, order: Order | None) -> None:
+        """Run a document, and whatever somebody outside sends the call to before its first instruction."""
+        method = order.method if order is not None else "POST"
+        fallback = (order.fallback if order is not None else "") or self._house.config.documents.fallback
+        while True:
+            try:
+                if isinstance(source, str):
+                    source = self._load(call, source, self._house.params, method=method, fallback=fallback)
+                self._interpret(call, source, progress)
+                return
+            except Interrupted as interruption:
+                if not isinstance(interruption.flow, Transfer):
+                    return
+                source = interruption.flow.dest
 
     def _interpret(self, call: Call, document: Document, progress: _Progress) -> None:
         scope = Scope(call.scope, call.vars, call.envs, self._house.params, self._house.evaluate)
@@ -191,19 +242,57 @@ class Session:
             self._house.methods,
             call,
             scope=scope,
-            load=lambda dest, params, _kind: self._load(call, dest, params, first=False),
+            load=lambda dest, params, _kind: self._load(call, dest, params),
             limits=self._house.limits,
             observer=progress,
         ).run()
 
-    def _load(self, call: Call, source: str, params: Mapping[str, Any], *, first: bool) -> Document:
+    def _load(
+        self, call: Call, source: str, params: Mapping[str, Any], *, method: str = "POST", fallback: str = ""
+    ) -> Document:
         return self._house.documents.load(
             source,
             payload=lambda: request_body(call.scope(), call.vars, call.envs, params),
             call=call.info,
             emit=self._house.emit,
-            fallback=self._house.config.documents.fallback if first else "",
+            method=method,
+            fallback=fallback,
         )
+
+    # -- steered from outside ------------------------------------------------------------------------------------
+
+    def compile(self, text: str | Mapping[str, Any]) -> Document:
+        """Check a document (see ``fsctl.call.call.Script``)."""
+        written = text if isinstance(text, str) else json.dumps(text)
+        return self._house.documents.compile(written, name="inline")
+
+    def redirect(self, dest: str | Document, *, method: str = "POST", fallback: str = "") -> None:
+        """Leave what runs now (see ``fsctl.call.call.Script``)."""
+        script, call = self._script, self._call
+        if script is None or call is None or self._leg.gone:
+            raise LegGone(self._leg.cause)
+        if isinstance(dest, str):
+            # Not here: who asks may be the very server that is to answer, and have one hand only.
+            self._leg.background(lambda: self._fetch_and_go(script, call, dest, method, fallback))
+        else:
+            self._interrupt(script, dest)
+
+    def _fetch_and_go(self, script: Any, call: Call, dest: str, method: str, fallback: str) -> None:
+        try:
+            document = self._load(call, dest, self._house.params, method=method, fallback=fallback)
+        except (FetchError, ScriptError) as problem:
+            message = f"the call was not redirected and goes on: {getattr(problem, 'message', problem)}"
+            call.warn("relay_script_method_execute_failed", message, where=getattr(problem, "where", None))
+            return
+        self._interrupt(script, document)
+
+    def _interrupt(self, script: Any, document: Document) -> None:
+        gevent.get_hub().loop.run_callback(self._throw, script, Interrupted(Transfer(document)))
+
+    def _throw(self, script: Any, interruption: Interrupted) -> None:
+        # As in _unwind: in the hub, so the script is waiting somewhere, if it has not ended.
+        if self._script is script and not self._leg.gone:
+            script.throw(interruption)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -230,6 +319,8 @@ class Session:
         if call.streams is not None:
             call.streams.close("hangup")
         ended = leg.ended or facts.Ended(leg.cause, "", None)
+        if ended.answered and call.state in ("created", "ringing"):  # the party was gone before we heard of the answer
+            call.to("answered")
         answered = bool(call.answer_time) or ended.answered
         direction = call.info.direction
         reason = causes.end_reason(ended.cause, direction=direction, answered=answered, disposition=ended.disposition)
@@ -289,8 +380,10 @@ class _Progress:
         self._call.warn(code, message, where=instruction.where)
 
 
-def _shown(source: str) -> str:
+def _shown(source: str | Document) -> str:
     """A document's name without its credentials and its query, which may hold a token."""
+    if not isinstance(source, str):
+        return "inline"
     return redact(source) if "://" in source else source
 
 

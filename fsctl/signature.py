@@ -11,11 +11,12 @@ import hashlib
 import hmac
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["body_sha256", "sign", "sign_form"]
+__all__ = ["body_sha256", "sign", "sign_form", "sign_form_body"]
 
 SHA1_HEADER = "X-SignalWire-Signature"
 SHA256_HEADER = "X-SignalWire-SHA256-Signature"
@@ -51,6 +52,11 @@ def sign_form(key: str, url: str, fields: Iterable[tuple[str, str]] = ()) -> dic
     message = url + "".join(name + value for name, value in sorted(fields, key=lambda field: field[0]))
     digest = hmac.digest(key.encode(), message.encode(), "sha1")
     return {SHA1_HEADER: base64.b64encode(digest).decode()}
+
+
+def sign_form_body(key: str, url: str, body: bytes) -> dict[str, str]:
+    """Give the same for a form in the encoding it is posted in; ``body`` is empty for GET."""
+    return sign_form(key, url, parse_qsl(body.decode(), keep_blank_values=True))
 
 
 def body_sha256(url: str, body: bytes) -> str:

@@ -179,6 +179,14 @@ def strip_credentials(url: str) -> str:
     return _USERINFO.sub(r"\1", url)
 
 
+def with_query(url: str, text: str) -> str:
+    """Put ``text`` after the query ``url`` already has, and drop its fragment."""
+    bare = url.partition("#")[0]
+    if "?" not in bare:
+        return f"{bare}?{text}"
+    return f"{bare}{text}" if bare.endswith(("?", "&")) else f"{bare}&{text}"
+
+
 def redact(url: str) -> str:
     """Give what of a URL may be logged: no credentials, no fragment, and no query, which may hold a token."""
     bare = strip_credentials(url).partition("#")[0]

@@ -5,7 +5,7 @@ The session makes it, the interpreter and the methods work on it, and nobody els
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from fsctl.call.control import Control, Controls
@@ -16,15 +16,29 @@ from fsctl.errors import CommandFailed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fsctl.call.events import CallEvent, CallInfo
+    from fsctl.call.events import CallEvent, CallInfo, Watcher
     from fsctl.call.leg import Leg
     from fsctl.call.services import Services
     from fsctl.clock import Clock
     from fsctl.streams.attachment import CallStreams
+    from fsctl.swml.document import Document
 
-__all__ = ["Call"]
+__all__ = ["Call", "Script"]
 
 _NOUNS = {"record": "recording"}
+
+
+class Script(Protocol):
+    """The document that runs on a call, for whoever steers it from outside."""
+
+    def compile(self, text: str | Mapping[str, Any]) -> Document:
+        """Check a document. Raises ScriptError."""
+
+    def redirect(self, dest: str | Document, *, method: str = "POST", fallback: str = "") -> None:
+        """Leave what runs now for ``dest``, a URL, a file name or a checked document, and return at once.
+
+        The document is fetched first; one that cannot be had, or is wrong, leaves the call where it is, with a warning.
+        """
 
 
 class Call:
@@ -50,9 +64,14 @@ class Call:
         self.state = ""
         self.start_time = info.created_at
         self.answer_time = 0.0
+        self.end_time = 0.0
+        self.end_reason: str | None = None
+        self.ended_by: str | None = None  # ``canceled`` or ``completed``, when somebody asked for that
         self.interactions = 0  # digits pressed and speech recognised so far
         self.streams: CallStreams | None = None  # made by the first stream
         self.instruction: Any = None  # what runs now, for warnings and logs
+        self.script: Script | None = None  # while a document runs
+        self.watchers: tuple[Watcher, ...] = ()  # who wants to hear of its states, besides the operator
         self._cancel_limit: Callable[[], None] | None = None
         self._scope: dict[str, Any] | None = None
 
@@ -67,6 +86,9 @@ class Call:
         now = self.clock.now()
         if state == "answered":
             self.answer_time = now
+        elif state == "ended":
+            self.end_time = now
+            self.end_reason = detail.get("end_reason")
         self.emit(
             CallStateChanged(
                 self.info,
@@ -74,7 +96,8 @@ class Call:
                 now,
                 start_time=self.start_time,
                 answer_time=self.answer_time,
-                end_time=now if state == "ended" else 0.0,
+                end_time=self.end_time,
+                watchers=self.watchers,
                 **detail,
             )
         )

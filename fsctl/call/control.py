@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsctl.call.events import Callback, ControlChanged
 from fsctl.call.states import CONTROLS, advance
+from fsctl.errors import CommandFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Control", "Controls"]
 
+_REMEMBERED = 256  # controls that ended, so that stopping one too late is no error
+
 
 class Control:
     """Something that runs on a call until it is stopped or ends by itself.
 
     ``stop`` asks it to end (and may wait for that); ``abandon`` says how it ended when the call did, for controls
-    that FreeSWITCH ends in silence. Both are set by the method that opens it.
+    that FreeSWITCH ends in silence. ``verbs`` holds what else can be asked of it (``pause``, ``resume``, ``volume`` …).
+    All are set by the method that opens it.
     """
 
     def __init__(self, call: Call, kind: str, control_id: str, *, method: str, callback: Callback | None) -> None:
@@ -37,6 +41,7 @@ class Control:
         self.detail: dict[str, Any] = {}
         self.stop: Callable[[], None] | None = None
         self.abandon: Callable[[], None] | None = None
+        self.verbs: dict[str, Callable[..., None]] = {}
         self._callback = callback
         self._table = CONTROLS[kind]
         self._ended: Waiter | None = None
@@ -71,6 +76,21 @@ class Control:
             if self._ended is not None:
                 self._ended.set()
 
+    def do(self, verb: str, *arguments: Any) -> None:
+        """Ask for one of the control's verbs. Raises CommandFailed when it has none of that name."""
+        act = self.verbs.get(verb)
+        if act is None:
+            raise CommandFailed(self.method, f"a {self.kind} started by `{self.method}` cannot be asked to {verb}")
+        act(*arguments)
+
+    def halt(self) -> None:
+        """Ask it to end, unless it has. Raises CommandFailed when that cannot be, LegGone."""
+        if self.over:
+            return
+        if self.stop is None:
+            raise CommandFailed(self.method, f"this {self.kind} cannot be stopped")
+        self.stop()
+
     def on_over(self, cleanup: Callable[[], None]) -> None:
         """Run ``cleanup`` once the control is over: take back a timer, stop reacting to a fact."""
         if self.over:
@@ -92,6 +112,7 @@ class Controls:
 
     def __init__(self) -> None:
         self._controls: dict[tuple[str, str], Control] = {}
+        self._past: dict[tuple[str, str], None] | None = None  # the latest that ended, oldest first
 
     def add(self, control: Control) -> None:
         """Keep a control. Raises KeyError while another of its kind with the same id is running."""
@@ -105,6 +126,16 @@ class Controls:
     def _forget(self, key: tuple[str, str], control: Control) -> None:
         if self._controls.get(key) is control:
             del self._controls[key]
+        if self._past is None:
+            self._past = {}
+        self._past.pop(key, None)
+        self._past[key] = None
+        if len(self._past) > _REMEMBERED:
+            del self._past[next(iter(self._past))]
+
+    def knew(self, kind: str, control_id: str) -> bool:
+        """Whether a control with that id ran on this call and ended, as far as memory goes."""
+        return self._past is not None and (kind, control_id) in self._past
 
     def running(self, kind: str | None = None) -> list[Control]:
         """The controls that are not over, oldest first; of one kind, if named."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["FAX_TONES", "Detector", "Finding", "MachineRules"]
+__all__ = ["EITHER_TONE", "FAX_TONES", "Detector", "Finding", "MachineRules"]
 
 FAX_TONES = {"CED": 2100.0, "CNG": 1100.0}
 """Hz of the tone a fax machine answers with (CED) and calls with (CNG)."""
+EITHER_TONE = "either"
+"""In place of a tone's name: whichever comes."""
 
 _FAX_SECONDS = 0.3  # CNG lasts 0.5 s; CED is 2.6 s long, but may turn its phase every 0.45 s
 _FAX_WIDTH = 45.0
@@ -26,7 +28,8 @@ _EPSILON = 1e-6
 class MachineRules:
     """When voice is a person's and when a machine's; times in seconds, names as the reference has them.
 
-    With ``message_end`` a machine is followed to the end of its greeting, or to its beep.
+    With ``message_end`` a machine is followed to the end of its greeting, or to its beep; with ``interruptions``, too,
+    silence is not the end: the greeting may go on.
     """
 
     initial_timeout: float = 4.5
@@ -34,6 +37,7 @@ class MachineRules:
     machine_ready_timeout: float = 1.0
     machine_voice_threshold: float = 1.25
     message_end: bool = False
+    interruptions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,17 @@ class Finding:
 
 
 class Detector:
-    """``over`` is True when nothing more is to be found; ``outcome`` is the first finding, ``beep`` that one came."""
+    """``over`` is True when nothing more is to be found; ``outcome`` is the first finding, ``beep`` that one came.
+
+    ``fax_tone`` is a name in :data:`FAX_TONES`, :data:`EITHER_TONE`, or None.
+    """
 
     def __init__(self, machine: MachineRules | None, fax_tone: str | None) -> None:
         self.over = False
         self.outcome: Finding | None = None
         self.beep = False
         self._machine = machine
-        self._fax_tone = fax_tone
+        self._fax_tones = tuple(FAX_TONES) if fax_tone == EITHER_TONE else (fax_tone,) if fax_tone else ()
         self._silence = 0.0  # since the last voice, or since the beginning
         self._burst = 0.0  # the sound that goes on now
         self._voice = 0.0  # from the first voice of this utterance to its last
@@ -61,15 +68,16 @@ class Detector:
         self._tone_seconds = 0.0
         self._missed = False
         self._beeping = False
+        self._ready = False
 
     def hear(self, seconds: float, *, loud: bool, hertz: float = 0.0) -> list[Finding]:
         """What ``seconds`` of audio let us find: ``loud`` or not, and a pure tone of ``hertz`` (0 = none)."""
         if self.over:
             return []
         self._follow(hertz, seconds)
-        if self._is_fax():
-            assert self._fax_tone is not None
-            return self._found(Finding("fax", self._fax_tone), over=True)
+        fax = self._fax()
+        if fax is not None and self._tone_seconds >= _FAX_SECONDS - _EPSILON:
+            return self._found(Finding("fax", fax), over=True)
         if self._machine is None:
             return []
         found = self._beeped(self._machine)
@@ -98,11 +106,9 @@ class Detector:
         else:
             self._tone, self._tone_seconds, self._missed = hertz, seconds if hertz else 0.0, False
 
-    def _is_fax(self) -> bool:
-        return self._tone_seconds >= _FAX_SECONDS - _EPSILON and self._may_be_fax()
-
-    def _may_be_fax(self) -> bool:
-        return self._fax_tone is not None and abs(self._tone - FAX_TONES[self._fax_tone]) <= _FAX_WIDTH
+    def _fax(self) -> str | None:
+        """The fax tone we are looking for and that this one is, if it lasts."""
+        return next((name for name in self._fax_tones if abs(self._tone - FAX_TONES[name]) <= _FAX_WIDTH), None)
 
     def _beeped(self, rules: MachineRules) -> list[Finding]:
         """A beep is a machine's; the message may begin when the beep is over."""
@@ -113,7 +119,7 @@ class Detector:
             return self._found(Finding("machine", "READY", beep=True), over=True) if rules.message_end else []
         low, high = _BEEPS
         long_enough = self._tone_seconds >= _BEEP_SECONDS - _EPSILON
-        if not long_enough or not low <= self._tone <= high or self._may_be_fax():
+        if not long_enough or not low <= self._tone <= high or self._fax() is not None:
             return []
         self.beep = True
         self._beeping = rules.message_end
@@ -134,8 +140,7 @@ class Detector:
     def _judged(self, rules: MachineRules) -> list[Finding]:
         silence = self._silence + _EPSILON
         if self.outcome is not None:
-            ready = rules.machine_ready_timeout
-            return self._found(Finding("machine", "READY"), over=True) if self._quiet(silence, ready) else []
+            return self._greeted(rules, silence)
         if not self._voice:
             unheard = silence >= rules.initial_timeout
             return self._found(Finding("machine", "UNKNOWN"), over=True) if unheard else []
@@ -143,6 +148,16 @@ class Detector:
             return self._found(Finding("machine", "MACHINE"), over=not rules.message_end)
         done = self._quiet(silence, rules.end_silence_timeout)
         return self._found(Finding("machine", "HUMAN"), over=True) if done else []
+
+    def _greeted(self, rules: MachineRules, silence: float) -> list[Finding]:
+        """The greeting is over, or goes on after all."""
+        if not self._ready and self._quiet(silence, rules.machine_ready_timeout):
+            self._ready = True
+            return self._found(Finding("machine", "READY"), over=not rules.interruptions)
+        if self._ready and not self._silence and not self._tone:  # a pure tone may be the beep
+            self._ready = False
+            return self._found(Finding("machine", "NOT_READY"), over=False)
+        return []
 
     def _quiet(self, silence: float, limit: float) -> bool:
         return self._silence > 0 and silence >= limit

@@ -10,7 +10,7 @@ Times are Unix seconds as floats. Implements the event side of the reference's p
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,10 +23,12 @@ __all__ = [
     "Callback",
     "ControlChanged",
     "DocumentFetched",
+    "Form",
     "MethodFinished",
     "ScriptEnded",
     "ScriptWarning",
     "UserEvent",
+    "Watcher",
 ]
 
 
@@ -56,17 +58,34 @@ class CallInfo:
     created_at: float = 0.0
 
 
+Form: TypeAlias = Literal["json", "compat"]
+
+
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Where an operation's events go: the customer's URL and the HTTP method (``POST`` or ``GET``)."""
+    """Where an operation's events go: the customer's URL and the HTTP method (``POST`` or ``GET``).
+
+    ``form`` is how they look there: enveloped JSON, or the fields of the compatibility API.
+    """
 
     url: str
     method: str = "POST"
+    form: Form = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Somebody who wants to hear of the call's states named in ``states``."""
+
+    callback: Callback
+    states: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class CallStateChanged:
     """The call reached ``state``: ``created``, ``ringing``, ``answered``, ``ending`` or ``ended``.
+
+    A call that fsctl dials is ``queued`` and ``initiated`` before. ``watchers`` asked to be told of this call's states.
 
     ``end_reason`` is the internal reason (``fsctl.freeswitch.causes``), ``end_source`` ``inbound``, ``outbound`` or
     ``none``, ``cause`` FreeSWITCH's hangup cause; all three only with ``ended``. Times are 0.0 while unknown.
@@ -82,6 +101,7 @@ class CallStateChanged:
     end_source: str | None = None
     cause: str | None = None
     audio_in_mos: float | None = None
+    watchers: tuple[Watcher, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,12 @@ class Leg(Protocol):
     def tell(self, *apis: Api) -> None:
         """Run API commands without waiting; a refusal is logged."""
 
+    def clear(self) -> None:
+        """Stop what plays, and forget every application that waits; who waits for one of them gets CommandFailed."""
+
+    def background(self, what: Callable[[], None]) -> None:
+        """Do ``what`` beside everything else; LegGone ends it without a word."""
+
     def fire(self, command: Command) -> None:
         """Send a command of the connection without waiting."""
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 __all__ = ["CALL", "CONTROLS", "advance"]
 
 CALL: dict[str, frozenset[str]] = {
-    "": frozenset({"created"}),
+    "": frozenset({"queued", "created"}),
+    "queued": frozenset({"initiated", "ending", "ended"}),
+    "initiated": frozenset({"created", "ringing", "answered", "ending", "ended"}),
     "created": frozenset({"ringing", "answered", "ending", "ended"}),
     "ringing": frozenset({"answered", "ending", "ended"}),
     "answered": frozenset({"ending", "ended"}),
@@ -54,6 +56,11 @@ CONTROLS: dict[str, dict[str, frozenset[str]]] = {
     "stream": {
         "": frozenset({"streaming", "finished"}),
         "streaming": frozenset({"finished"}),
+        "finished": frozenset(),
+    },
+    "tap": {
+        "": frozenset({"tapping", "finished"}),
+        "tapping": frozenset({"finished"}),
         "finished": frozenset(),
     },
 }

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import re
 from dataclasses import MISSING, dataclass
@@ -28,13 +29,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from fsctl.errors import ScriptError
+from fsctl.swml.document import Where
 from fsctl.swml.template import contains_placeholder, has_placeholder
 from fsctl.swml.values import quoted, short, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from fsctl.swml.document import Block, Document, Where
+    from fsctl.swml.document import Block, Document
 
 __all__ = [
     "CONFLICT",
@@ -68,7 +70,9 @@ __all__ = [
     "TextList",
     "Url",
     "parameter",
+    "present",
     "similar",
+    "variants",
     "written",
 ]
 
@@ -92,8 +96,8 @@ class Expander(Protocol):
 class Checker(Protocol):
     """What a kind may ask while a document is checked: to note a finding, or to look at what it cannot judge."""
 
-    def found(self, code: str, message: str, where: Where) -> Refused:
-        """Note something wrong and go on."""
+    def found(self, code: str, message: str, where: Where) -> Refused | None:
+        """Note something wrong and go on; None for an unknown parameter that may be overlooked."""
 
     def block(self, value: Any, where: Where) -> Block | Refused:
         """Check a list of instructions."""
@@ -229,6 +233,10 @@ class Kind:
         """The typed value of ``value``, which must already have the right type. Raises ScriptError."""
         raise NotImplementedError
 
+    def schema(self) -> dict[str, Any]:
+        """What ``exact`` takes, as JSON Schema 2020-12. Kinds that only scripts have need none."""
+        raise NotImplementedError(f"{type(self).__qualname__} does not say its JSON Schema")
+
 
 @dataclass(frozen=True)
 class Text(Kind):
@@ -260,6 +268,28 @@ class Text(Kind):
             wrong(INVALID_VALUE, f"{_name(where)} has not the form it must have; it is {_shown(value)}", where)
         return value
 
+    def schema(self) -> dict[str, Any]:
+        return _given(
+            type="string",
+            enum=None if self.choices is None else list(self.choices),
+            minLength=self.min_length or None,
+            maxLength=self.max_length,
+            pattern=None if self.pattern is None else _whole_pattern(self.pattern),
+        )
+
+
+def _given(**keywords: Any) -> dict[str, Any]:
+    """The keywords of a schema that have a value."""
+    return {name: value for name, value in keywords.items() if value is not None}
+
+
+def _whole_pattern(pattern: str | re.Pattern[str]) -> str:
+    """A pattern as JSON Schema has it, which looks for it anywhere in the text and knows no flags."""
+    compiled = re.compile(pattern)
+    if compiled.flags & ~(re.ASCII | re.UNICODE):
+        raise ValueError(f"{compiled.pattern!r} has flags, which JSON Schema has not; write it without")
+    return f"^(?:{compiled.pattern})$"
+
 
 @dataclass(frozen=True)
 class Url(Kind):
@@ -281,6 +311,10 @@ class Url(Kind):
             forms = " or ".join(f"{scheme}://" for scheme in self.schemes)
             wrong(INVALID_VALUE, f"{_name(where)} must be a URL beginning with {forms}; it is {_shown(value)}", where)
         return value
+
+    def schema(self) -> dict[str, Any]:
+        pattern = rf"^(?:{'|'.join(self.schemes)})://[^\u0000-\u0020\u007f/?#][^\u0000-\u0020\u007f]*$"
+        return {"type": "string", "format": "uri", "pattern": pattern}
 
 
 @dataclass(frozen=True)
@@ -308,6 +342,9 @@ class Number(Kind):
         """The number in the Python type the kind promises."""
         return float(value)
 
+    def schema(self) -> dict[str, Any]:
+        return _given(type="number", minimum=self.low, maximum=self.high)
+
     def _bounds(self) -> str:
         if self.low is None:
             return f"at most {to_text(self.high)}"
@@ -330,6 +367,9 @@ class Integer(Number):
     def typed(self, value: float) -> float:
         return value
 
+    def schema(self) -> dict[str, Any]:
+        return {**super().schema(), "type": "integer"}
+
 
 def _finite(value: float) -> bool:
     try:
@@ -351,6 +391,9 @@ class Boolean(Kind):
         if not isinstance(value, bool):
             _wrong_type(self.expects, value, where)
         return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
 
 
 @dataclass(frozen=True)
@@ -375,6 +418,11 @@ class TextList(Kind):
 
     def read(self, value: Any, where: Where) -> tuple[Any, ...]:
         return tuple(self.item.read(item, place) for item, place in self._items(value, where))
+
+    def schema(self) -> dict[str, Any]:
+        items = self.item.schema()
+        many = _given(type="array", items=items, minItems=self.min_items or None, maxItems=self.max_items)
+        return {"anyOf": [items, many]} if self.one_or_many else many
 
     def _items(self, value: Any, where: Where) -> list[tuple[Any, Where]]:
         if self.one_or_many and value is not None and not isinstance(value, list):
@@ -420,6 +468,9 @@ class Object(Kind):
             _wrong_type(self.expects, value, where)
         return value
 
+    def schema(self) -> dict[str, Any]:
+        return _given(type="object", additionalProperties=None if self.values is None else self.values.schema())
+
 
 @dataclass(frozen=True)
 class Anything(Kind):
@@ -433,6 +484,9 @@ class Anything(Kind):
 
     def exact(self, value: Any, where: Where) -> Any:  # noqa: ARG002
         return value
+
+    def schema(self) -> dict[str, Any]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -459,6 +513,9 @@ class OneOf(Kind):
 
     def exact(self, value: Any, where: Where) -> Any:
         _wrong_type(" or ".join(kind.expects for kind in self.kinds.values()), value, where)
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [kind.schema() for kind in self.kinds.values()]}
 
 
 # Kinds that are never expanded
@@ -595,6 +652,9 @@ class Record(Kind):
             _wrong_type(self.expects, value, where)
         return self.shape.read(value, where)
 
+    def schema(self) -> dict[str, Any]:
+        return self.shape.schema()
+
     @property
     def shape(self) -> Shape:
         """The declared fields."""
@@ -619,9 +679,20 @@ class Records(Kind):
     def read(self, value: Any, where: Where) -> Any:
         return self._list.read(value, where)
 
+    def schema(self) -> dict[str, Any]:
+        return self._list.schema()
+
     @property
     def _list(self) -> TextList:
         return TextList(Record(self.type, self.one_of), min_items=self.min_items, max_items=self.max_items)
+
+
+def variants(types: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """JSON Schema of an object that is read as one of the records ``types``, by its ``type``."""
+    schemas = {name: Record(record).schema() for name, record in types.items()}
+    for name, schema in schemas.items():
+        schema["properties"] = {**schema["properties"], "type": {"const": name}}
+    return {"oneOf": list(schemas.values())}
 
 
 def parameter(kind: Kind, *, default: Any = MISSING, name: str | None = None) -> Any:
@@ -684,17 +755,17 @@ class Shape:
             place = where.of_parameter(name)
             field = self.fields.get(name)
             if field is None:
-                made: Any = checker.found(UNDEFINED_PARAMETER, self._undefined(name), place)
-            elif name not in given:
+                refused |= checker.found(UNDEFINED_PARAMETER, self._undefined(name), place) is REFUSED
                 continue
-            else:
-                made = field.kind.check(item, place, checker)
+            if name not in given:
+                continue
+            made = field.kind.check(item, place, checker)
             if made is REFUSED:
                 refused = True
             elif isinstance(made, Later):
-                later.append((field.attribute, made))  # type: ignore[union-attr]
+                later.append((field.attribute, made))
             else:
-                known[field.attribute] = made  # type: ignore[union-attr]
+                known[field.attribute] = made
         for code, problem, name in self._incomplete(given):
             checker.found(code, problem, where.of_parameter(name))
             refused = True
@@ -732,6 +803,24 @@ class Shape:
         except ScriptError as problem:
             raise ScriptError(problem.code, problem.message, problem.where or where) from None
 
+    def schema(self) -> dict[str, Any]:
+        """The object as JSON Schema, in which unknown parameters are nothing wrong."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self.record)}
+        properties = {
+            name: field.kind.schema()
+            if field.required
+            else _given(**_or_null(field.kind.schema()), default=_default(field.kind, defaults[field.attribute]))
+            for name, field in self.fields.items()
+        }
+        groups = [{"oneOf": [present(name) for name in group]} for group in self.one_of]
+        return _given(
+            type="object",
+            description=inspect.getdoc(self.record),
+            properties=properties or None,
+            required=[name for name, field in self.fields.items() if field.required] or None,
+            allOf=groups or None,
+        )
+
     def _given(self, value: Mapping[str, Any]) -> list[str]:
         """The names that have a value: an optional parameter written as null is as good as not written."""
         fields = self.fields
@@ -763,6 +852,31 @@ class Shape:
             return f"there is no parameter {quoted(name)}: no parameters are taken here"
         hint = similar(name, self.fields) or f"; there are {', '.join(self.fields)}"
         return f"there is no parameter {quoted(name)}{hint}"
+
+
+def present(name: str) -> dict[str, Any]:
+    """JSON Schema of an object in which the optional parameter ``name`` is given."""
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an optional parameter."""
+    if "type" not in schema:
+        return {"anyOf": [schema, {"type": "null"}]} if schema else {}
+    words = [*schema["enum"], None] if "enum" in schema else None
+    return _given(**{**schema, "type": [schema["type"], "null"], "enum": words})
+
+
+def _default(kind: Kind, default: Any) -> Any:
+    """The default as a document could have it; None where nothing that can be written is as good as leaving it out."""
+    written = list(default) if isinstance(default, tuple) else default
+    if not isinstance(written, bool | int | float | str | list):
+        return None
+    try:
+        kind.read(written, Where(""))
+    except ScriptError:
+        return None
+    return written
 
 
 @cache

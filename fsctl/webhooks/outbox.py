@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fsctl.call.events import Form
+
 __all__ = ["OUTCOMES", "Delivery", "MemoryOutbox", "Outbox", "Outcome"]
 
 # What can become of a webhook. ``gone``: the receiver answered 410; ``refused``: our own rules forbid the address.
@@ -24,7 +26,8 @@ class Delivery:
     """One event on its way to one URL, ready to be sent any number of times.
 
     ``url`` is the customer's, credentials and fragment included; ``query`` what a GET adds to it. ``id`` and ``at``
-    (Unix seconds) stay the same over all attempts, so that a receiver can tell a repetition.
+    (Unix seconds) stay the same over all attempts, so that a receiver can tell a repetition. ``form`` decides how the
+    body is typed and signed.
     """
 
     id: str
@@ -35,6 +38,7 @@ class Delivery:
     query: str = field(repr=False)
     body: bytes = field(repr=False)
     at: float
+    form: Form = "json"
 
 
 class Outbox(Protocol):

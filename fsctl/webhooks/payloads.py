@@ -2,7 +2,8 @@
 
 Two tables say everything: ``ENVELOPED`` which event of ours is which ``event_type``, ``CONTROLS`` what a kind of
 control shows. A kind that is in neither is sent as ``calling.call.<kind>`` with its state and its whole detail, so a
-new method needs no line here unless its page leaves something out or adds something.
+new method needs no line here unless its page leaves something out or adds something. ``COMPAT`` is the third: what the
+compatibility API's callbacks show (compat-streams.md 5).
 
 Pure. Where an event goes, and whether anybody wants it, is the sender's business.
 """
@@ -13,6 +14,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -24,20 +26,24 @@ if TYPE_CHECKING:
     from fsctl.call.events import CallEvent, CallInfo
 
 __all__ = [
+    "COMPAT",
     "CONTROLS",
     "END_REASONS",
     "EVENT_TYPES",
     "Shape",
     "Surface",
+    "compat",
     "event_type",
+    "form_body",
+    "form_query",
     "payload",
     "query",
     "serialise",
-    "with_query",
 ]
 
 Surface: TypeAlias = Literal["rest", "swml"]
 Json: TypeAlias = dict[str, Any]
+Fields: TypeAlias = dict[str, str]
 
 END_REASONS: Final[Mapping[Surface, Mapping[str, str]]] = {
     "rest": {
@@ -92,13 +98,20 @@ def _record(event: ControlChanged) -> Json:
     return {**_present(event.detail, _RECORD.get(event.state, ())), "record": nested}
 
 
+def _collect(event: ControlChanged) -> Json:
+    """``final`` with partial results, ``state`` with a continuous collection."""
+    state = {"state": event.state} if event.detail.get("continuous") else {}
+    return {**state, **_present(event.detail, ("final", "result"))}
+
+
 CONTROLS: Final[Mapping[str, Shape]] = {
     "play": Shape("calling.call.play", detail=lambda _event: {}),
     "record": Shape("calling.call.record", ("segment_id", "tag"), _record),
     "stream": Shape(
         "calling.call.stream", ("segment_id", "tag"), lambda event: _present(event.detail, ("url", "name"))
     ),
-    "collect": Shape("calling.call.collect", ("tag",), lambda event: _present(event.detail, ("result",)), state=False),
+    "tap": Shape("calling.call.tap", ("segment_id", "tag"), lambda event: _present(event.detail, ("tap", "device"))),
+    "collect": Shape("calling.call.collect", ("tag",), _collect, state=False),
     "detect": Shape(
         "calling.call.detect", ("segment_id", "tag"), lambda event: _present(event.detail, ("detect",)), state=False
     ),
@@ -232,6 +245,44 @@ def payload(event: CallEvent, surface: Surface = "rest") -> Json | None:
     }
 
 
+# -- the compatibility form -------------------------------------------------------------------------------------------
+
+# What the page calls the reasons for which a stream ends as an error; these are of `fsctl.streams.ended.Ended`.
+_STREAM_ERRORS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("scheme", "malformed", "address"), "invalid_url"),
+    **dict.fromkeys(("refused", "status"), "connection_refused"),
+    **dict.fromkeys(("dns", "connect", "timeout", "tls", "content", "lost"), "connection_refused_timeout_or_ssl_error"),
+    **dict.fromkeys(("protocol", "internal"), "general_error"),
+}
+
+
+def _compat_stream(event: ControlChanged) -> Fields:
+    error = _STREAM_ERRORS.get(event.detail.get("reason", ""))
+    told = "started" if event.state == "streaming" else "stopped" if error is None else "error"
+    fields = {
+        "AccountSid": event.call.project_id,
+        "CallSid": event.call.call_id,
+        "StreamSid": event.control_id,
+        "StreamName": event.detail.get("name") or event.control_id,
+        "StreamEvent": f"stream-{told}",
+        "StreamTrack": event.detail["track"],
+        "Timestamp": datetime.fromtimestamp(event.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "Unique-ID": event.call.call_id,
+    }
+    return fields if error is None else {**fields, "StreamError": error}
+
+
+# The kinds of control that the compatibility API tells of.
+COMPAT: Final[Mapping[str, Callable[[ControlChanged], Fields]]] = {"stream": _compat_stream}
+
+
+def compat(event: CallEvent) -> Fields:
+    """Give the fields that tell ``event`` in the compatibility form. Raises TypeError for one that has no such form."""
+    if not isinstance(event, ControlChanged) or event.kind not in COMPAT:
+        raise TypeError(f"no {type(event).__name__} of this kind is told in the compatibility form")
+    return COMPAT[event.kind](event)
+
+
 # -- on the wire ------------------------------------------------------------------------------------------------------
 
 
@@ -261,6 +312,16 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def form_body(fields: Fields) -> bytes:
+    """Encode ``fields`` as they are posted."""
+    return urlencode(fields).encode("ascii")
+
+
+def form_query(fields: Fields) -> str:
+    """Return the GET form of ``fields``."""
+    return urlencode(fields, quote_via=quote)
+
+
 def query(body: Json) -> str:
     """Return the GET form of ``body`` (webhooks.md, 2.1): the envelope's fields and those of ``params``, by name.
 
@@ -270,11 +331,3 @@ def query(body: Json) -> str:
     fields = {**fields, **{name: value for name, value in body["params"].items() if name not in fields}}
     pairs = [(name, value if isinstance(value, str) else serialise(value).decode()) for name, value in fields.items()]
     return urlencode(pairs, quote_via=quote)
-
-
-def with_query(url: str, text: str) -> str:
-    """Put ``text`` after the query ``url`` already has, and drop its fragment."""
-    bare = url.partition("#")[0]
-    if "?" not in bare:
-        return f"{bare}?{text}"
-    return f"{bare}{text}" if bare.endswith(("?", "&")) else f"{bare}&{text}"

@@ -31,17 +31,17 @@ from gevent.event import Event
 from gevent.lock import Semaphore
 from gevent.pool import Group
 
-from fsctl.call.events import Callback, CallStateChanged, ControlChanged, ScriptWarning, UserEvent
+from fsctl.call.events import Callback, CallRefused, CallStateChanged, ControlChanged, ScriptWarning, UserEvent
 from fsctl.errors import FetchError
-from fsctl.signature import sign
-from fsctl.web import Timeouts, redact, timeouts_of
+from fsctl.signature import sign, sign_form_body
+from fsctl.web import Timeouts, redact, timeouts_of, with_query
 from fsctl.webhooks.outbox import Delivery, MemoryOutbox
-from fsctl.webhooks.payloads import event_type, payload, query, serialise, with_query
+from fsctl.webhooks.payloads import compat, event_type, form_body, form_query, payload, query, serialise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fsctl.call.events import CallEvent
+    from fsctl.call.events import CallEvent, Form
     from fsctl.clock import Clock
     from fsctl.config import Webhooks
     from fsctl.webhooks.outbox import Outbox, Outcome
@@ -54,6 +54,9 @@ log = structlog.get_logger(__name__)
 FINAL_REASONS: Final = frozenset({"address", "scheme", "malformed"})
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 30.0
+
+CONTENT_TYPES: Final[Mapping[Form, str]] = {"json": "application/json", "compat": "application/x-www-form-urlencoded"}
+SCHEMES: Final[Mapping[Form, Callable[[str, str, bytes], dict[str, str]]]] = {"json": sign, "compat": sign_form_body}
 
 
 class WebClient(Protocol):
@@ -142,6 +145,16 @@ class _Verdict:
     after: float = 0.0
 
 
+def _written(event: CallEvent, form: Form, *, get: bool) -> tuple[str, bytes]:
+    """The query and the body of what tells ``event``; one of them is empty."""
+    if form == "compat":
+        fields = compat(event)
+        return (form_query(fields), b"") if get else ("", form_body(fields))
+    told = payload(event)
+    assert told is not None
+    return (query(told), b"") if get else ("", serialise(told))
+
+
 def _callback(url: str) -> Callback | None:
     return Callback(url) if url else None
 
@@ -223,8 +236,15 @@ class Sender:
     def __call__(self, event: CallEvent) -> None:
         """Accept what ``event`` has to tell; returns at once and never raises."""
         callback = self._callback_of(event)
-        if callback is None or not callback.url:
-            return
+        if callback is not None and callback.url:
+            self._tell_about(event, callback)
+        if isinstance(event, CallStateChanged):
+            for watcher in event.watchers:
+                # The same URL twice hears it once.
+                if event.state in watcher.states and watcher.callback != callback:
+                    self._tell_about(event, watcher.callback)
+
+    def _tell_about(self, event: CallEvent, callback: Callback) -> None:
         try:
             delivery = self._delivery(event, callback)
         except Exception:
@@ -267,19 +287,21 @@ class Sender:
         return self._user_callback if isinstance(event, UserEvent) else None
 
     def _delivery(self, event: CallEvent, callback: Callback) -> Delivery | None:
-        told = payload(event)
-        if told is None:
+        kind = event_type(event)
+        if kind is None or isinstance(event, CallRefused):
             return None
         get = callback.method.upper() == "GET"
+        asked, body = _written(event, callback.form, get=get)
         return Delivery(
             id=f"{self._name}{next(self._numbers):016x}",
-            call_id=told["params"]["call_id"],
-            event_type=told["event_type"],
+            call_id=event.call.call_id,
+            event_type=kind,
             method="GET" if get else "POST",
             url=callback.url,
-            query=query(told) if get else "",
-            body=b"" if get else serialise(told),
+            query=asked,
+            body=body,
             at=self._clock.now(),
+            form=callback.form,
         )
 
     def _accept(self, delivery: Delivery) -> bool:
@@ -419,9 +441,9 @@ class Sender:
     def _headers(self, delivery: Delivery, url: str) -> dict[str, str]:
         headers = {"webhook-id": delivery.id, "webhook-timestamp": str(int(delivery.at))}
         if delivery.body:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = CONTENT_TYPES[delivery.form]
         if self._signing_key:
-            headers |= sign(self._signing_key, self._client.wire_url(url), delivery.body)
+            headers |= SCHEMES[delivery.form](self._signing_key, self._client.wire_url(url), delivery.body)
         return headers
 
     def _settle(self, lane: _Lane, verdict: _Verdict) -> None:

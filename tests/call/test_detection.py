@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsctl.call.detection import Detector, Finding, MachineRules
+from fsctl.call.detection import EITHER_TONE, Detector, Finding, MachineRules
 
 FRAME = 0.02
 RULES = MachineRules()
@@ -122,6 +122,36 @@ class TestMessageEnd:
         assert detector.over
 
 
+class TestInterruptions:
+    RULES = MachineRules(message_end=True, interruptions=True, machine_ready_timeout=0.5)
+
+    def test_a_greeting_that_goes_on_is_not_ready(self):
+        detector = Detector(self.RULES, None)
+        found, _ = listen(detector, voice(4), quiet(1), voice(1), quiet(1))
+
+        assert events(found) == ["MACHINE", "READY", "NOT_READY", "READY"]
+        assert not detector.over
+
+    def test_a_click_is_no_greeting(self):
+        found, _ = listen(Detector(self.RULES, None), voice(4), quiet(1), voice(0.04), quiet(9))
+
+        assert events(found) == ["MACHINE", "READY"]
+
+    def test_a_beep_is_the_end(self):
+        detector = Detector(self.RULES, None)
+        found, _ = listen(detector, voice(4), quiet(1), tone(1000.0, 0.5), quiet(1))
+
+        assert [Finding("machine", "READY", beep=True)] == found[2:]
+        assert detector.over
+
+    def test_without_message_end_they_change_nothing(self):
+        detector = Detector(MachineRules(interruptions=True), None)
+        found, _ = listen(detector, voice(4), quiet(9))
+
+        assert events(found) == ["MACHINE"]
+        assert detector.over
+
+
 class TestBeep:
     def test_one_that_comes_first_is_a_machines(self):
         detector = Detector(RULES, None)
@@ -160,6 +190,12 @@ class TestFax:
 
         assert [Finding("fax", name)] == found
         assert at == 1.3
+
+    @pytest.mark.parametrize(("name", "hertz"), [("CED", 2100.0), ("CNG", 1100.0)])
+    def test_either_tone_will_do(self, name, hertz):
+        found, _ = listen(Detector(RULES, EITHER_TONE), quiet(1), tone(hertz, 2.6))
+
+        assert [Finding("fax", name)] == found
 
     def test_a_ced_that_turns_its_phase_is_heard(self):
         turns = [*tone(2100.0, 0.2), *voice(0.02), *tone(2100.0, 0.2), *voice(0.02)]

@@ -114,6 +114,7 @@ def test_every_method_file_is_collected():
     import fsctl.methods
 
     files = {path.stem.rstrip("_") for path in Path(fsctl.methods.__file__).parent.glob("[a-z]*.py")}
+    files -= {"live_play"}  # a command of REST's that shares no more than its sounds with the method
     assert {"label", "goto", "cond", "switch", "execute", "return", "transfer", "set", "unset"} <= files
     assert files <= set(fsctl.methods.METHODS.names)
     assert {name for name in fsctl.methods.METHODS.names if name not in PUBLISHED} == set()

@@ -23,7 +23,8 @@ from fsctl.call.events import (
     ScriptWarning,
     UserEvent,
 )
-from fsctl.webhooks.payloads import END_REASONS, EVENT_TYPES, event_type, payload, query, serialise, with_query
+from fsctl.web import with_query
+from fsctl.webhooks.payloads import END_REASONS, EVENT_TYPES, event_type, payload, query, serialise
 
 AT = 1767323045.123456
 ADDRESS = {
@@ -136,6 +137,25 @@ def test_collect_shows_its_result_and_no_state(call, state, result):
 
     assert told["event_type"] == "calling.call.collect"
     assert told["params"] == {**ADDRESS, "control_id": "collect-1", "result": result}
+
+
+@pytest.mark.parametrize(
+    ("state", "detail", "shown"),
+    [
+        pytest.param("collecting", {"final": False}, {"final": False}, id="partial results tell whether it is final"),
+        pytest.param("finished", {"final": True}, {"final": True}, id="which the last word is"),
+        pytest.param("collecting", {"continuous": True}, {"state": "collecting"}, id="a continuous one has a state"),
+        pytest.param("finished", {"continuous": True}, {"state": "finished"}, id="also at its end"),
+        pytest.param(
+            "collecting", {"continuous": True, "final": False}, {"state": "collecting", "final": False}, id="both"
+        ),
+    ],
+)
+def test_collect_shows_more_to_who_asked_for_more(call, state, detail, shown):
+    result = {"type": "digit", "params": {"digits": "1", "terminator": ""}}
+    told = payload(control(call(), "collect", state, result=result, **detail))
+
+    assert told["params"] == {**ADDRESS, "control_id": "collect-1", "result": result, **shown}
 
 
 @pytest.mark.parametrize(
@@ -383,7 +403,7 @@ def test_the_list_of_event_types_is_what_payloads_carry(call):
         CallStateChanged(call(), "created", AT),
         ScriptWarning(call(), "c", "m", AT),
         UserEvent(call(), {}, AT),
-        *(control(call(), kind, "finished") for kind in ("play", "record", "stream", "collect", "detect")),
+        *(control(call(), kind, "finished") for kind in ("play", "record", "stream", "tap", "collect", "detect")),
     ]
 
     assert {payload(event)["event_type"] for event in events} == set(EVENT_TYPES)
