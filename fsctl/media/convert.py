@@ -50,7 +50,10 @@ class ConversionFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Wav:
-    """What the header of a RIFF/WAVE file says. ``data_bytes`` are those that are there, not those announced."""
+    """What the header of a RIFF/WAVE file says. ``data_bytes`` are those that are there, not those announced.
+
+    ``data_start`` is the place of the first of them in the file.
+    """
 
     encoding: int
     channels: int
@@ -60,6 +63,7 @@ class Wav:
     byte_rate: int
     data_bytes: int
     complete: bool
+    data_start: int
 
     @property
     def duration(self) -> float:
@@ -100,7 +104,7 @@ def read_wav(file: BinaryIO) -> Wav | None:
             encoding, channels, rate, byte_rate, frame_bytes, bits = form
             complete = 0 < announced <= end - start or announced == end - start == 0
             there = announced if complete else end - start
-            return Wav(encoding, channels, rate, bits, frame_bytes, byte_rate, there, complete)
+            return Wav(encoding, channels, rate, bits, frame_bytes, byte_rate, there, complete, start)
     return None
 
 

@@ -7,7 +7,8 @@ In the cache directory there are, for each URL, named after a hash of it and of 
 
 * ``<url>.json``: which content it had, its validators, and when to ask again;
 * ``<url>-<content>.wav`` (played as it is) or ``.src`` (what has to be decoded first);
-* ``<url>-<content>.g<gain>.wav``: decoded, and louder or softer by so many hundredths of a dB.
+* ``<url>-<content>.g<gain>.wav``: decoded, and louder or softer by so many hundredths of a dB;
+* ``seg-<unique>.wav``: the rest of one of these for somebody who plays it now; the same file again, if that is all.
 
 Files are written aside and renamed, never changed afterwards, and touched when used: the oldest touch goes first. A
 file that is being played may go too, since FreeSWITCH has it open; one that was just handed out may not.
@@ -20,7 +21,9 @@ import hashlib
 import io
 import json
 import os
+import struct
 import time
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 
     from fsctl.web import Client, Response
 
-__all__ = ["Files"]
+__all__ = ["Files", "Segment"]
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -52,6 +55,8 @@ MAX_STALE = 86_400.0  # after that a copy is not played even though its origin i
 RETRY = 10.0  # an origin that failed is left alone for this long while there is a copy
 GRACE = 600.0  # a file handed out is not deleted for this long: others may be played before it
 ABANDONED = 3600.0  # a file that is still being written is younger
+_COPIED = 1 << 20
+_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 _OK = frozenset((200, 203, 304))
 _ORIGIN_FAILED = frozenset(("refused", "dns", "connect", "timeout", "tls", "content"))
@@ -88,6 +93,14 @@ class _Copy:
         return self.source if kind == "wav" and gain == 0 else f"{stem}.g{gain}.wav"
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A sound from some place on, as a file that stays until it is released. ``seconds`` 0.0: nothing is left of it."""
+
+    path: Path
+    seconds: float
+
+
 class Files:
     """The cache of sounds in ``cache_directory``, of about ``max_bytes``; nobody else may write there.
 
@@ -117,6 +130,7 @@ class Files:
         self._converter = converter or Converter(max_bytes=max_bytes)
         self._now = now
         self._running: dict[str, gevent.Greenlet] = {}
+        self._segments: set[str] = set()
         self._size = 0
         try:
             if not cache_directory.is_dir():
@@ -143,6 +157,48 @@ class Files:
         if copy is None or copy.ask <= self._now():
             copy = self._once(url, key, lambda: self._refreshed(url, key))
         return self._playable(url, key, copy, gain)
+
+    def segment(self, path: Path, start: float = 0.0) -> Segment:
+        """Give what a file that ``local`` gave holds from ``start`` seconds on, to be given back with ``release``.
+
+        It stays as it is whatever becomes of the URL, and of the cache. Raises FetchError when it cannot be made.
+        """
+        name = f"seg-{uuid4().hex}.wav"
+        aside, made = self._aside(), self._directory / name
+
+        def undo(_: object = None) -> None:
+            self._segments.discard(name)
+            made.unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
+
+        self._segments.add(name)
+        work = gevent.get_hub().threadpool.spawn(_take, path, made, aside, start)
+        try:
+            seconds = work.get()
+            if aside.exists():  # it is shorter than the whole
+                self._publish(aside, name)
+        except (OSError, ValueError) as error:
+            undo()
+            raise FetchError(path.name, "missing", f"no part of it can be played: {error}") from error
+        except BaseException:  # who wanted it is gone, and the thread may still be at work
+            work.rawlink(undo)
+            raise
+        return Segment(made, seconds)
+
+    def release(self, segment: Segment) -> None:
+        """Take a segment back: nobody plays it any more. FreeSWITCH may have it open still."""
+        self._segments.discard(segment.path.name)
+        try:
+            size = _own_size(segment.path.name, segment.path.lstat())
+            segment.path.unlink()
+        except OSError:
+            return  # somebody cleaned up
+        self._size -= size
+
+    def forget_recording(self, recording_id: str) -> None:
+        """Delete what was made of a recording of ours to be played. Touches the disk only; call it in a thread."""
+        for path in self._directory.glob(f"own-{recording_id}-*"):
+            path.unlink(missing_ok=True)
 
     # -- files to play -------------------------------------------------------------------------------------------
 
@@ -270,7 +326,8 @@ class Files:
         """Do ``work`` once for all who ask meanwhile, and to its end even if they all hang up."""
         running = self._running.get(key)
         if running is None:
-            running = self._running[key] = gevent.spawn(self._outcome, url, key, work)
+            # In the context of the first who asks, so that the log says for which call.
+            running = self._running[key] = gevent.spawn(copy_context().run, self._outcome, url, key, work)
         outcome: Any = running.get()
         if isinstance(outcome, FetchError):
             # Each caller gets an error of its own, because a traceback can only grow in one place.
@@ -330,19 +387,58 @@ class Files:
         with os.scandir(self._directory) as entries:
             for entry in entries:
                 facts = entry.stat(follow_symlinks=False)
-                found.append((facts.st_mtime, facts.st_size, entry.name))
+                found.append((facts.st_mtime, _own_size(entry.name, facts), entry.name))
         found.sort()
         self._size = sum(size for _, size, _ in found)
         wanted = self._max_bytes * 0.9 if self._size > self._max_bytes else self._size
         for used, size, name in found:
             age = self._now() - used
-            aside, once = name.startswith("new-"), name.startswith("once-")
+            aside, once, segment = (name.startswith(kind) for kind in ("new-", "once-", "seg-"))
             outlived = age > ABANDONED if aside else once and age > GRACE
-            if outlived or (self._size > wanted and age > GRACE and not aside):
+            if segment:  # one that is not ours was left by a process that died
+                outlived = name not in self._segments
+            if outlived or (self._size > wanted and age > GRACE and not (aside or segment)):
                 self._forget(name)
                 self._size -= size
         if self._size > self._max_bytes:
             log.warning("audio_cache_over_limit", bytes=self._size, limit=self._max_bytes, grace_seconds=GRACE)
+
+
+def _own_size(name: str, facts: os.stat_result) -> int:
+    """The bytes a file takes: none, when it is a segment that is all of another file."""
+    return 0 if name.startswith("seg-") and facts.st_nlink > 1 else facts.st_size
+
+
+def _take(source: Path, whole: Path, aside: Path, start: float) -> float:
+    """Give ``source`` the name ``whole``, or write what is left of it at ``start`` to ``aside``; say how long it lasts.
+
+    Where nothing is left, there is no file.
+    """
+    with source.open("rb") as file:
+        wav = read_wav(file)
+        if wav is None:
+            raise ValueError("it is no WAV file")
+        skipped = max(0, round(start * wav.rate)) * wav.frame_bytes
+        left = max(0, wav.data_bytes - skipped) // wav.frame_bytes * wav.frame_bytes
+        if not skipped:
+            _link(source, whole)
+        elif left:
+            form = (wav.encoding, wav.channels, wav.rate, wav.byte_rate, wav.frame_bytes, wav.bits)
+            with aside.open("wb") as out:
+                size = 36 + left + left % 2
+                out.write(_HEADER.pack(b"RIFF", size, b"WAVE", b"fmt ", 16, *form, b"data", left))
+                file.seek(wav.data_start + skipped)
+                for part in [_COPIED] * (left // _COPIED) + [left % _COPIED]:
+                    out.write(file.read(part))
+                out.write(bytes(left % 2))
+    return left / wav.byte_rate
+
+
+def _link(source: Path, name: Path) -> None:
+    try:
+        os.link(source, name)
+    except OSError:  # a recording on another disk, or one that FreeSWITCH owns
+        name.symlink_to(source.absolute())
 
 
 def _freshness(headers: Mapping[str, str]) -> tuple[bool, float]:

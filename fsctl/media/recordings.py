@@ -1,31 +1,124 @@
-"""Where recordings lie and what they are called: a new one's name and URL, and the facts of a finished one.
+"""Where recordings lie, what they are called, who may follow a link to one, and how long they are kept.
 
-FreeSWITCH writes the files, the HTTP side serves them, and neither decides on a name. Nothing here records, serves or
-deletes. Reference: swml-calling, "record" and "record_call".
+FreeSWITCH writes the files and the HTTP side serves them; neither decides on a name. A name is 122 random bits, and
+knowing it is the permission, unless :class:`Links` are signed: then a link is good for a time and not a byte of it can
+be changed. :class:`Retention` deletes what is too old. What waits for the disk, other than a look at one file, happens
+in a thread while calls go on. Nothing here records or serves. Reference: swml-calling, "record" and "record_call".
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import os
 import re
 import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+import stat
+import time
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
-from fsctl.errors import CommandFailed
+import gevent
+import structlog
+
+from fsctl.errors import CommandFailed, ConfigError
 from fsctl.media.convert import read_wav
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
-from time import monotonic
 
-__all__ = ["FORMATS", "Facts", "Recording", "Recordings"]
+__all__ = ["FORMATS", "Facts", "Kept", "Links", "Recording", "Recordings", "Retention", "Verdict", "link_key"]
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 FORMATS = ("wav", "mp3", "mp4")
 
-_NAME = re.compile(rf"[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}\.(?:{'|'.join(FORMATS)})")
+# Of retention: names looked at in one go, and the seconds until the next ones and until everything is looked at again.
+BITE: Final = 100
+PAUSE: Final = 0.02
+SWEEP_SECONDS: Final = 3600.0
+
+_ID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_NAME = re.compile(rf"({_ID})\.(?:{'|'.join(FORMATS)})")
 _PORTS = {"http": 80, "https": 443}
+
+_EXPIRES: Final = re.compile(r"[1-9][0-9]{0,10}")
+_SIGNATURE: Final = re.compile(r"[0-9a-f]{64}")
+_MOST_PARAMETERS: Final = 32  # of a query; what others add to a link does no harm
+_PURPOSE: Final = b"fsctl recording links"
+
+
+# -- links ------------------------------------------------------------------------------------------------------------
+
+Verdict: TypeAlias = Literal["good", "expired", "wrong"]
+
+
+def link_key(own: str, signing_key: str) -> bytes:
+    """The key of links: ``own``, else one made of the project's signing key, which signs nothing else.
+
+    Raises ConfigError when there is neither.
+    """
+    if own:
+        return own.encode()
+    if not signing_key:
+        problem = "links that expire need a key: set recordings.link_key, link_key_file or project.signing_key"
+        raise ConfigError("recordings.link_seconds", problem)
+    return hmac.digest(signing_key.encode(), _PURPOSE, "sha256")
+
+
+class Links:
+    """Links to recordings that are good for ``seconds``: ``NAME?expires=UNIX&signature=HEX``.
+
+    The signature is the HMAC-SHA256 of everything before ``&signature`` with ``key``. ``now`` is Unix time.
+    """
+
+    def __init__(self, key: bytes, seconds: int, *, now: Callable[[], float] = time.time) -> None:
+        self._keyed = hmac.new(key, digestmod=hashlib.sha256)
+        self._seconds = seconds
+        self._now = now
+
+    def sign(self, name: str) -> str:
+        """Give the name with the query that opens it from now on."""
+        expires = str(int(self._now()) + self._seconds)
+        return f"{name}?expires={expires}&signature={self._signature(name, expires)}"
+
+    def judge(self, name: str, query: str) -> Verdict:
+        """Whether ``query`` opens ``name``. Only who had a link learns that it has expired."""
+        read = _read_link(query)
+        if read is None:
+            return "wrong"
+        expires, signature = read
+        if not hmac.compare_digest(self._signature(name, expires), signature):
+            return "wrong"
+        return "good" if self._now() < int(expires) else "expired"
+
+    def _signature(self, name: str, expires: str) -> str:
+        code = self._keyed.copy()
+        code.update(f"{name}?expires={expires}".encode("utf-8", "surrogatepass"))
+        return code.hexdigest()
+
+
+def _read_link(query: str) -> tuple[str, str] | None:
+    """The expiry and the signature in a query, as they were written; None unless each is there once and in form."""
+    try:
+        given = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        return None
+    expires, signatures = ([value for name, value in given if name == wanted] for wanted in ("expires", "signature"))
+    if len(expires) != 1 or len(signatures) != 1:
+        return None
+    if not _EXPIRES.fullmatch(expires[0]) or not _SIGNATURE.fullmatch(signatures[0]):
+        return None
+    return expires[0], signatures[0]
+
+
+# -- recordings -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +127,12 @@ class Recording:
 
     id: str
     path: Path
-    url: str
+    _url_of: Callable[[str], str] = field(repr=False, compare=False)
+
+    @property
+    def url(self) -> str:
+        """Where customers find it; a link that expires is good from now on, so ask when you hand it out."""
+        return self._url_of(self.path.name)
 
 
 class Facts(NamedTuple):
@@ -44,11 +142,30 @@ class Facts(NamedTuple):
     duration: float | None
 
 
-class Recordings:
-    """The recordings in ``directory``, which customers see at ``public_url`` followed by ``/recordings/``."""
+class Kept(NamedTuple):
+    """A recording that is there: ``size`` in bytes, ``duration`` in seconds where the format tells.
 
-    def __init__(self, directory: Path, public_url: str, *, min_free_bytes: int = 104_857_600) -> None:
+    ``written_at`` is the Unix time at which FreeSWITCH wrote to it last.
+    """
+
+    id: str
+    path: Path
+    size: int
+    duration: float | None
+    written_at: float
+
+
+class Recordings:
+    """The recordings in ``directory``, which customers see at ``public_url`` followed by ``/recordings/``.
+
+    Without ``links`` that are signed, the plain URL is the link.
+    """
+
+    def __init__(
+        self, directory: Path, public_url: str, *, min_free_bytes: int = 104_857_600, links: Links | None = None
+    ) -> None:
         self.directory = directory
+        self.links = links
         self._base = f"{public_url.rstrip('/')}/recordings/"
         self._place = _place(self._base)
         self._min_free_bytes = min_free_bytes
@@ -65,7 +182,11 @@ class Recordings:
         if monotonic() >= self._look_again:
             self._look()
         name = str(uuid4())
-        return Recording(name, self.directory / f"{name}.{format_}", f"{self._base}{name}.{format_}")
+        return Recording(name, self.directory / f"{name}.{format_}", self.url)
+
+    def url(self, name: str) -> str:
+        """What to hand out for the recording called ``name``; where links expire, its time begins now."""
+        return self._base + (name if self.links is None else self.links.sign(name))
 
     def passing(self) -> Path:
         """Name a file for audio that is only looked at while it comes in: 16-bit samples at 8 kHz, at no URL.
@@ -98,7 +219,8 @@ class Recordings:
     def path_of_url(self, url: str) -> Path | None:
         """The file behind one of our own recording URLs, which need not exist; None for every other URL.
 
-        Credentials and a query in the URL do not matter; a name that is not exactly one of ours does.
+        Credentials and a query in the URL do not matter, so neither does a link's age: what asks here is a call, and
+        nothing leaves the host. A name that is not exactly one of ours does matter.
         """
         place = _place(url)
         if place is None or self._place is None or place[:3] != self._place[:3]:
@@ -121,6 +243,34 @@ class Recordings:
         except OSError:
             return Facts(0, None)
         return Facts(size, duration)
+
+    # -- afterwards ----------------------------------------------------------------------------------------------
+
+    def kept(self, id_: str) -> Kept | None:
+        """Look at the recording with that id, in whatever format; None when there is none."""
+        return _beside_calls(self._kept, id_)
+
+    def delete(self, id_: str) -> bool:
+        """Delete the recording with that id; False when there is none. Raises OSError when it cannot be deleted."""
+        return _beside_calls(self._delete, id_)
+
+    def _kept(self, id_: str) -> Kept | None:
+        for path in self._paths(id_):
+            if (found := _plain(path)) is not None:
+                return Kept(id_, path, found.st_size, self.facts(path).duration, found.st_mtime)
+        return None
+
+    def _delete(self, id_: str) -> bool:
+        deleted = False
+        for path in self._paths(id_):
+            if _plain(path) is not None:
+                path.unlink(missing_ok=True)
+                deleted = True
+        return deleted
+
+    def _paths(self, id_: str) -> list[Path]:
+        """Where the recording may lie; nowhere, when that is no id of ours."""
+        return [self.directory / f"{id_}.{format_}" for format_ in FORMATS] if re.fullmatch(_ID, id_) else []
 
 
 def _place(url: str) -> tuple[str, str, int | None, str] | None:
@@ -153,3 +303,142 @@ def _unknown(_path: Path) -> float | None:
 
 
 _DURATIONS = {".wav": _wav_duration, ".mp3": _mp3_duration}
+
+
+def _plain(path: Path) -> os.stat_result | None:
+    """What is known of a file; None when there is none, or a link or something else in its place."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+# -- retention --------------------------------------------------------------------------------------------------------
+
+
+class Retention:
+    """Deletes recordings that nobody has written to for ``days``, a few at a time, while calls go on.
+
+    ``being_written`` gives the ids of those that live calls are recording, which stay however long they have been
+    paused. ``on_deleted`` is told how many went. ``now`` is Unix time, as files have it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        days: int,
+        *,
+        being_written: Callable[[], Collection[str]],
+        on_deleted: Callable[[int], object] = lambda _number: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = directory
+        self._days = days
+        self._being_written = being_written
+        self._on_deleted = on_deleted
+        self._now = now
+        self._failing = False
+        self._worker: gevent.Greenlet | None = None
+
+    def start(self) -> None:
+        """Look through the directory now, and every hour from now on."""
+        self._worker = gevent.spawn(self._work)
+
+    def stop(self) -> None:
+        """Delete nothing more."""
+        if self._worker is not None:
+            self._worker.kill()
+
+    def _work(self) -> None:
+        while True:
+            self.sweep()
+            gevent.sleep(SWEEP_SECONDS)
+
+    def sweep(self) -> None:
+        """Delete what is too old. Trouble with the disk is in the log, once until it is over."""
+        before = self._now() - self._days * 86_400.0
+        deleted, freed, problem = 0, 0, None
+        try:
+            names = _beside_calls(_listed, self._directory)
+            for start in range(0, len(names), BITE):
+                bite = names[start : start + BITE]
+                old = _beside_calls(_older, self._directory, bite, before)
+                if old:
+                    gone = self._delete(old)
+                    deleted, freed, problem = deleted + gone.number, freed + gone.size, problem or gone.problem
+                gevent.sleep(PAUSE)
+        except OSError as error:
+            problem = error
+        if deleted:
+            log.info("recordings_deleted", by="retention", recordings=deleted, bytes=freed, days=self._days)
+        self._tell(problem)
+
+    def _delete(self, old: dict[str, int]) -> _Gone:
+        spared = self._being_written()
+        doomed = {name: size for name, size in old.items() if name.partition(".")[0] not in spared}
+        gone = _beside_calls(_delete, self._directory, doomed)
+        if gone.number:
+            self._on_deleted(gone.number)
+        return gone
+
+    def _tell(self, problem: OSError | None) -> None:
+        if problem is not None and not self._failing:
+            hint = "recordings.retention_days cannot be kept, and the disk may fill; may fsctl write in that directory?"
+            reason = problem.strerror or str(problem)
+            log.error("recordings_not_deleted", directory=str(self._directory), problem=reason, hint=hint)
+        if problem is None and self._failing:
+            log.info("recordings_deleted_again", directory=str(self._directory))
+        self._failing = problem is not None
+
+
+class _Gone(NamedTuple):
+    number: int
+    size: int
+    problem: OSError | None
+
+
+def _listed(directory: Path) -> list[str]:
+    """The names of what is there; nothing is, before the directory is made for the first recording."""
+    try:
+        return os.listdir(directory)  # noqa: PTH208 - without a line of Python for each: there may be very many
+    except FileNotFoundError:
+        return []
+
+
+def _older(directory: Path, names: Iterable[str], before: float) -> dict[str, int]:
+    """The recordings among the names that were written to last before ``before``, with their sizes."""
+    found = {name: _plain(directory / name) for name in names if _NAME.fullmatch(name)}
+    return {name: facts.st_size for name, facts in found.items() if facts is not None and facts.st_mtime < before}
+
+
+def _delete(directory: Path, doomed: dict[str, int]) -> _Gone:
+    number, size, problem = 0, 0, None
+    for name, bytes_ in doomed.items():
+        try:
+            (directory / name).unlink()
+        except FileNotFoundError:  # somebody else was faster
+            continue
+        except OSError as error:
+            problem = problem or error
+            continue
+        number, size = number + 1, size + bytes_
+    return _Gone(number, size, problem)
+
+
+# -- beside the event loop --------------------------------------------------------------------------------------------
+
+
+def _beside_calls(act: Callable[..., T], *arguments: Any) -> T:
+    """Do ``act`` in a thread while other greenlets have their turn; what it raises is raised here."""
+    result, error = gevent.get_hub().threadpool.apply(_attempt, (act, arguments))
+    if error is not None:
+        raise error
+    return result  # type: ignore[no-any-return]
+
+
+def _attempt(act: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    try:
+        return act(*arguments), None
+    except Exception as error:  # noqa: BLE001 - handed over: gevent would print it
+        return None, error

@@ -16,12 +16,13 @@ What the tone generator (libteletone) gives us to work with:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CADENCES", "Cadence", "Ring", "length", "tone_stream"]
+__all__ = ["CADENCES", "RINGTONES", "Cadence", "Ring", "length", "tone_stream"]
 
 EXACT_SECONDS = 60.0
 """Up to this long a ring is cut exactly, which costs 16 kB of FreeSWITCH's memory a second at 8 kHz."""
@@ -32,7 +33,10 @@ LOUDEST, SOFTEST = 0.0, -63.0
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """A ringing tone: for ``seconds``, or one ring of the cadence when None. ``country`` is a key of ``CADENCES``."""
+    """A ringing tone: for ``seconds``, or one ring of the cadence when None.
+
+    ``country`` is a key of ``CADENCES`` or one of ``RINGTONES``.
+    """
 
     seconds: float | None
     country: str
@@ -40,10 +44,14 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """One ring: the frequencies in Hz, and the milliseconds of sound and of silence of each pulse in it."""
+    """One ring: the frequencies in Hz, and the milliseconds of sound and of silence of each pulse in it.
+
+    Where its pulses differ, ``notes`` has for each how much louder it is, in dB, and its own frequencies.
+    """
 
     frequencies: tuple[float, ...]
     pulses: tuple[tuple[int, int], ...]
+    notes: tuple[tuple[float, tuple[float, ...]], ...] = ()
 
     @property
     def milliseconds(self) -> int:
@@ -100,7 +108,38 @@ CADENCES: dict[str, Cadence] = {
     "ve": _EUROPEAN,
     "za": Cadence(_modulated(400, 33), _DOUBLE),
 }
-"""The cadence of each country the reference names, in its order."""
+"""The cadence of each country that documents can name, in the order of their reference."""
+
+
+def _bong() -> Cadence:
+    """The gong that asks for a calling card: the key #, then a dial tone that dies away to 1/e every 200 ms."""
+    steps, milliseconds = 10, 94
+    fading = tuple((-4.1 * step, (350.0, 440.0)) for step in range(steps))
+    pulses = (*((milliseconds, 0) for _ in range(steps - 1)), (milliseconds, 2000))
+    return Cadence((350, 440), ((60, 0), *pulses), ((0.0, (941.0, 1477.0)), *fading))
+
+
+_MORE = {
+    "ca": Cadence((440, 480), ((2000, 4000),)),
+    "cy": Cadence((425,), ((1500, 3000),)),
+    "dz": Cadence((425,), ((1500, 3500),)),
+    "eg": Cadence(_modulated(425, 50), ((2000, 1000),)),
+    "ko": Cadence((440, 480), ((1000, 2000),)),
+    "pk": Cadence((400,), ((1000, 2000),)),
+    "ro": Cadence(_modulated(450, 25), ((1850, 4150),)),
+    "rs": _EUROPEAN,
+    "sa": Cadence((425,), ((1200, 4600),)),
+    "tr": Cadence((450,), ((2000, 4000),)),
+    "bong": _bong(),
+}
+_ALL = CADENCES | _MORE
+
+_NAMES = """
+au be ca cn cy cz de dk dz eg es fi fr hu il in jp ko pk pl ro rs ru sa tr uk us at bg br ch cl ee gr it lt mx my nl no
+nz ph pt se sg th za tw ve bong
+"""
+RINGTONES = tuple(_NAMES.split())
+"""What the calling API can name, in its order."""
 
 
 def tone_stream(ring: Ring, volume_db: float = 0.0) -> str:
@@ -110,28 +149,37 @@ def tone_stream(ring: Ring, volume_db: float = 0.0) -> str:
     ``EXACT_SECONDS`` is rounded up to whole rings: :func:`length` tells what is played, so that the caller can
     stop it in time.
     """
-    cadence = CADENCES[ring.country]
+    cadence = _ALL[ring.country]
     loops = _loops(ring)
     pulses = cadence.pulses if loops else _cut(cadence, _milliseconds(ring))
-    tones = ",".join(f"{frequency:g}" for frequency in cadence.frequencies)
-    level = min(LOUDEST, max(SOFTEST, LEVEL + volume_db))
-    return "tone_stream://" + ";".join(
-        [f"v={level:.6g}", *(f"%({on},{off},{tones})" for on, off in pulses), f"loops={loops or 1}"]
-    )
+    script: list[str] = []
+    level = ""
+    for (on, off), (louder, frequencies) in zip(pulses, _notes(cadence), strict=False):
+        wanted = f"v={min(LOUDEST, max(SOFTEST, LEVEL + volume_db + louder)):.6g}"
+        if wanted != level:
+            script.append(wanted)
+            level = wanted
+        tones = ",".join(f"{frequency:g}" for frequency in frequencies)
+        script.append(f"%({on},{off},{tones})")
+    return "tone_stream://" + ";".join([*script, f"loops={loops or 1}"])
 
 
 def length(ring: Ring) -> float:
     """How many seconds :func:`tone_stream` plays for ``ring``: what it asks for, or more."""
-    return (_loops(ring) * CADENCES[ring.country].milliseconds or _milliseconds(ring)) / 1000
+    return (_loops(ring) * _ALL[ring.country].milliseconds or _milliseconds(ring)) / 1000
+
+
+def _notes(cadence: Cadence) -> Iterator[tuple[float, tuple[float, ...]]]:
+    return cycle(cadence.notes or ((0.0, cadence.frequencies),))
 
 
 def _milliseconds(ring: Ring) -> int:
-    return CADENCES[ring.country].milliseconds if ring.seconds is None else max(1, round(ring.seconds * 1000))
+    return _ALL[ring.country].milliseconds if ring.seconds is None else max(1, round(ring.seconds * 1000))
 
 
 def _loops(ring: Ring) -> int:
     """Whole rings to play; 0 when the ring has to be cut."""
-    rings, rest = divmod(_milliseconds(ring), CADENCES[ring.country].milliseconds)
+    rings, rest = divmod(_milliseconds(ring), _ALL[ring.country].milliseconds)
     if rest == 0:
         return rings
     return 0 if _milliseconds(ring) <= EXACT_SECONDS * 1000 else rings + 1

@@ -1,4 +1,6 @@
-"""denoise, stop_denoise: less noise in what the party says. Reference: swml-calling 3.12.
+"""denoise, stop_denoise, calling.denoise: less noise in what the party says.
+
+Reference: swml-calling 3.12, calling-api 4.7.
 
 The filter is Speex's pre-processor, which FreeSWITCH has built in: good for hum and hiss, not for voices in the
 background. A call has one.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fsctl.call.live import live_command
 from fsctl.freeswitch import commands
 from fsctl.swml.method import method
 
@@ -41,6 +44,8 @@ def start(call: Call) -> None:
     if call.controls.running("denoise"):
         return
     call.leg.ask(commands.denoise(call.leg.uuid, _DECIBELS))
+    if call.controls.running("denoise"):  # somebody else asked meanwhile
+        return
     control = call.control("denoise", method="denoise")
     control.stop = lambda: _stop(control)
     control.abandon = lambda: control.to("finished")
@@ -56,4 +61,17 @@ def stop(call: Call) -> None:
 def _stop(control: Control) -> None:
     leg = control.call.leg
     leg.ask(commands.denoise_stop(leg.uuid))
-    control.to("finished")
+    if not control.over:
+        control.to("finished")
+
+
+@live_command("calling.denoise")
+def live_denoise(call: Call, _params: NoParameters) -> None:
+    """Start the filter; where it runs already, nothing changes."""
+    start(call)
+
+
+@live_command("calling.denoise.stop")
+def live_denoise_stop(call: Call, _params: NoParameters) -> None:
+    """Take the filter off; no error where there is none."""
+    stop(call)

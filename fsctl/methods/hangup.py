@@ -1,11 +1,12 @@
-"""hangup: end the call and the script. Reference: swml-calling 3.2."""
+"""hangup, calling.end: end the call and the script. Reference: swml-calling 3.2, calling-api 3.3."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fsctl.freeswitch.causes import HANGUP_CAUSES
+from fsctl.call.live import live_command
+from fsctl.freeswitch.causes import COMMAND_CAUSES, HANGUP_CAUSES
 from fsctl.swml.flow import Stop
 from fsctl.swml.method import method
 from fsctl.swml.parameters import Text, parameter
@@ -29,3 +30,19 @@ def hangup(call: Call, params: Hangup) -> Stop:
     call.to("ending")
     call.leg.hang_up(HANGUP_CAUSES[params.reason])
     return Stop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """As ``hangup``, with more reasons: each is what the call's ``end_reason`` will be."""
+
+    reason: str = parameter(Text(choices=tuple(COMMAND_CAUSES)), default="hangup")
+
+
+@live_command("calling.end", End, states=("queued", "initiated", "created", "ringing", "answered", "ending"))
+def end(call: Call, params: End) -> dict[str, str]:
+    """Hang up, or stop dialling. That it has happened is told by the call's states."""
+    if call.state == "answered":  # before, an answer may still come in between
+        call.to("ending")
+    call.leg.hang_up(COMMAND_CAUSES[params.reason])
+    return {"status": "ending"}

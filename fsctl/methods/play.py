@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from fsctl.errors import CommandFailed, FetchError, ScriptError
+from fsctl.errors import CommandFailed, FetchError, Interrupted, ScriptError
 from fsctl.freeswitch import commands
 from fsctl.media import rings, sounds, voices
 from fsctl.swml.method import method
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsctl.call.call import Call
-    from fsctl.freeswitch.commands import Application
+    from fsctl.call.control import Control
     from fsctl.swml.document import Where
 
-__all__ = ["Voice", "play", "play_sound"]
+__all__ = ["Cut", "Voice", "level_of", "play", "play_sound", "spoken"]
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 _LONGEST_SOUND = 14400.0
 # FreeSWITCH does not tell the end of a sound that somebody threw out of the channel's queue; this much late is lost.
 _LATE = 30.0
+# A break that comes before FreeSWITCH has begun to play is lost, so it is repeated until the sound has ended.
+_BREAK_AGAIN = 0.1
 # FreeSWITCH's own volume steps, in dB as its tables have them: what speech can be set to.
 _LEVELS = ((-4, -14.0), (-3, -8.0), (-2, -4.4), (-1, -1.9), (0, 0.0), (1, 2.3), (2, 7.2), (3, 10.4), (4, 12.7))
 
@@ -99,19 +101,66 @@ def play(call: Call, params: Play) -> None:
     else:
         call.early_media()
     voice = Voice.chosen(call, params.say_voice, params.say_language, params.say_gender)
+    cut = Cut(call)
+    control.stop = cut
+    control.verbs = {"pause": lambda: _toggle(control, "paused"), "resume": lambda: _toggle(control, "playing")}
     heard = 0
 
     def started() -> None:
         if not control.state:
             control.to("playing")
 
-    for text in params.urls if params.urls is not None else (params.url or "",):
-        try:
-            play_sound(call, text, voice=voice, volume=params.volume, started=started)
-            heard += 1
-        except (FetchError, CommandFailed, ScriptError) as problem:
-            call.warn("relay_script_method_execute_failed", f"play: {getattr(problem, 'message', problem)}")
-    control.to("finished" if heard else "error")
+    try:
+        for text in params.urls if params.urls is not None else (params.url or "",):
+            try:
+                with cut:
+                    play_sound(call, text, voice=voice, volume=params.volume, started=started)
+                heard += 1
+            except (FetchError, CommandFailed, ScriptError) as problem:
+                call.warn("relay_script_method_execute_failed", f"play: {getattr(problem, 'message', problem)}")
+            if cut.made:
+                break
+    except Interrupted:
+        call.leg.clear()
+        control.to("finished")
+        raise
+    control.to("finished" if heard or cut.made else "error")
+
+
+def _toggle(control: Control, state: str) -> None:
+    """Hold the sound that plays, or let it go on. CommandFailed for speech, which FreeSWITCH cannot hold."""
+    if control.state == state or not control.state:
+        return
+    leg = control.call.leg
+    leg.ask(commands.pause_playback(leg.uuid))
+    control.to(state)
+
+
+class Cut:
+    """Called, it ends the playback that runs inside it as a context, now and at once; ``made`` is whether it was."""
+
+    def __init__(self, call: Call) -> None:
+        self.made = False
+        self._call = call
+        self._playing = False
+
+    def __enter__(self) -> None:
+        self._playing = True
+
+    def __exit__(self, *_: object) -> None:
+        self._playing = False
+
+    def __call__(self) -> None:
+        """End it."""
+        if not self.made:
+            self.made = True
+            self._break()
+
+    def _break(self) -> None:
+        leg = self._call.leg
+        if self._playing and not leg.gone:
+            leg.tell(commands.break_playback(leg.uuid))
+            self._call.clock.alarm(_BREAK_AGAIN, self._break)
 
 
 def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: Callable[[], None]) -> None:
@@ -132,9 +181,9 @@ def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: C
             application = commands.playback(rings.tone_stream(sound, volume))
             cut = sound.seconds if sound.seconds is not None and rings.length(sound) > sound.seconds else None
             longest = rings.length(sound) + _LATE
-        case sounds.Speech(spoken):
-            application = _speech(call, spoken, voice)
-            step = min(_LEVELS, key=lambda level: abs(level[1] - volume))[0]
+        case sounds.Speech(words):
+            application = commands.speak(*spoken(call, words, voice))
+            step = level_of(volume)
     leg = call.leg
     if step:
         leg.ask(commands.write_level(leg.uuid, step))
@@ -150,11 +199,17 @@ def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: C
         raise CommandFailed(application.name, f"FreeSWITCH could not play {text[:100]!r}: {response.lower()}")
 
 
-def _speech(call: Call, text: str, voice: Voice) -> Application:
+def spoken(call: Call, text: str, voice: Voice) -> tuple[str, str, str]:
+    """The engine, the name of its voice, and the words it shall say. Raises CommandFailed when there are none."""
     words = voices.spoken(text)
     if not words:
-        raise ScriptError("relay_script_method_execute_failed", "`say:` has nothing to say")
+        raise CommandFailed("speak", "there is nothing to say")
     chosen = call.services.voices.choose(voice.name, voice.language, voice.gender)
     if chosen.note:
         log.info("voice_substituted", note=chosen.note)
-    return commands.speak(chosen.engine, chosen.name, words)
+    return chosen.engine, chosen.name, words
+
+
+def level_of(volume: float) -> int:
+    """FreeSWITCH's volume step that is nearest to ``volume`` in dB."""
+    return min(_LEVELS, key=lambda level: abs(level[1] - volume))[0]

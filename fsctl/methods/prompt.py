@@ -1,31 +1,57 @@
-"""prompt: play something and take what the caller types or says. Reference: swml-calling 3.4, webhooks 3.6.
+"""prompt: play something and take what the caller types or says; calling.collect: take it, whatever goes on.
+
+Reference: swml-calling 3.4, calling-api 4.3, webhooks 3.6.
+
+Several may listen at once, a prompt and any number of collections: each hears every key, and none takes it from the
+others; a key that ends a collection still breaks off a prompt that plays. Speech goes to one of them at a time.
 
 Digits come from DTMF facts, not from FreeSWITCH's own collectors: those cannot wait for less than a second and cannot
 do without a terminator. The first input ends the playback. Speech needs a recogniser in FreeSWITCH, which
 ``media.asr_engine`` names; without one a prompt for speech alone fails, and one for both takes digits, with a warning.
+FreeSWITCH starts a recogniser when what plays is over and not before, so a collection hears keys at once, and speech
+from then on.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from fsctl.call.digits import DigitCollector, DigitRules
-from fsctl.errors import CommandFailed, FetchError, ScriptError
+from fsctl.call.live import CONTROL_ID, ControlId, live_command
+from fsctl.errors import ApiError, CommandFailed, FetchError, Interrupted, ScriptError
 from fsctl.freeswitch import commands, speech
 from fsctl.freeswitch.facts import SPEECH_EVENTS, Digit, Speech
-from fsctl.methods.play import SoundText, Voice, play_sound
+from fsctl.methods.play import Cut, SoundText, Voice, play_sound
 from fsctl.swml.method import method
-from fsctl.swml.parameters import Integer, Number, Text, TextList, Url, parameter, written
+from fsctl.swml.parameters import (
+    INVALID_VALUE,
+    Boolean,
+    Integer,
+    Number,
+    Record,
+    Text,
+    TextList,
+    Url,
+    parameter,
+    written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsctl.call.call import Call
     from fsctl.call.control import Control
+    from fsctl.freeswitch.commands import Application
+    from fsctl.swml.document import Where
 
 __all__ = ["Collection", "Collector", "SpeechRules", "collect", "prompt"]
+
+log = structlog.get_logger(__name__)
 
 TERMINATORS = r"[0-9A-Da-d*#]*"
 _DIGIT_KEYS = frozenset({"max_digits", "terminators", "digit_timeout", "initial_timeout"})
@@ -39,9 +65,9 @@ _VARIABLES = (
 )
 _RESULTS = {"digit": "match_digits", "speech": "match_speech", "no_input": "no_input", "no_match": "no_match"}
 _LANGUAGE = re.compile(r"(?:[A-Za-z0-9._-]+:)?([A-Za-z0-9-]{1,35})")
-# A break that comes before FreeSWITCH has begun to play is lost, so it is repeated until the sound has ended.
-_BREAK_AGAIN = 0.1
 _RECOGNISER_SECONDS = 10.0
+_ITS_TURN_SECONDS = 14400.0  # as long as a sound may last
+_SAME_NEWS_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +103,11 @@ class SpeechRules:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What to listen for, and how long; shared by every way in. At least one of ``digits`` and ``speech``."""
+    """What to listen for, and how long; shared by every way in. At least one of ``digits`` and ``speech``.
+
+    ``continuous`` goes on after each result until it is stopped; ``partial_results`` tells what there is so far;
+    ``start_of_input`` tells that there is something. ``beside`` is for a collection that no script waits for.
+    """
 
     method: str
     control_id: str | None
@@ -85,6 +115,10 @@ class Collection:
     speech: SpeechRules | None
     initial_timeout: float
     status_url: str | None
+    continuous: bool = False
+    partial_results: bool = False
+    start_of_input: bool = False
+    beside: bool = False
 
     @classmethod
     def of(cls, params: Prompt) -> Collection:
@@ -109,22 +143,25 @@ def prompt(call: Call, params: Prompt) -> None:
     for name in _VARIABLES:
         call.vars.pop(name, None)
     call.answer()
-    barge_in = _BargeIn(call)
+    barge_in = Cut(call)
     collector = collect(call, Collection.of(params), barge_in)
     try:
         _play(call, params, barge_in)
         collector.start_timers()
         collector.control.wait()
+    except Interrupted:
+        call.leg.clear()
+        raise
     finally:
         collector.close()
     _tell_script(call, collector.control.detail["result"])
 
 
-def _play(call: Call, params: Prompt, barge_in: _BargeIn) -> None:
+def _play(call: Call, params: Prompt, barge_in: Cut) -> None:
     """Play sound by sound, until the caller begins."""
     voice = Voice.chosen(call, params.say_voice, params.say_language, params.say_gender)
     for text in params.play:
-        if barge_in.heard:
+        if barge_in.made:
             return
         try:
             with barge_in:
@@ -172,8 +209,13 @@ class Collector:
         self._wish = wish
         self._started = started
         self._digits = DigitCollector(wish.digits) if wish.digits is not None else None
+        self._timed = False
+        self._announced = False
         self._speaking = False
         self._recognising = False
+        self._waits_for_turn = False
+        self._news: dict[str, tuple[str, float]] = {}  # the last of each kind, and when it came
+        self._recogniser: Application | None = None
         self._deadline: Any = None
 
     def open(self) -> None:
@@ -181,6 +223,9 @@ class Collector:
         control, leg = self.control, self._call.leg
         control.stop = self._stop
         control.abandon = lambda: self._end("finished")
+        control.verbs = {"start_input_timers": self.start_timers}
+        if self._wish.continuous:
+            control.detail["continuous"] = True
         control.on_over(self._cancel)
         if self._digits is not None:
             control.on_over(leg.react(Digit, self._pressed))
@@ -188,12 +233,14 @@ class Collector:
             try:
                 self._recognise(self._wish.speech)
             except CommandFailed as problem:
+                control.detail.pop("speech", None)
                 if self._digits is None:
                     raise
-                self._call.warn("relay_script_method_execute_failed", f"{problem}; only digits are taken")
+                self._note(f"{problem}; only digits are taken")
 
     def start_timers(self) -> None:
         """From now on the caller has ``initial_timeout`` to begin."""
+        self._timed = True
         if not self._heard:
             self._due(self._wish.initial_timeout, lambda: self._end("no_input"))
 
@@ -205,7 +252,7 @@ class Collector:
         self._end("finished")
         if self._recognising:
             self._recognising = False
-            leg.execute(commands.detect_speech_stop(), _RECOGNISER_SECONDS)
+            leg.execute(commands.detect_speech_stop(), self._patience)
 
     @property
     def _heard(self) -> bool:
@@ -223,6 +270,7 @@ class Collector:
         if over:
             self._typed()
         elif digits.deadline is not None:
+            self._so_far("digit", digits=digits.digits, terminator="")
             self._due(digits.deadline - now, self._waited)
 
     def _waited(self) -> None:
@@ -238,11 +286,16 @@ class Collector:
     # -- speech --------------------------------------------------------------------------------------------------
 
     def _recognise(self, rules: SpeechRules) -> None:
-        leg, recogniser = self._call.leg, self._call.services.recogniser
+        call, control = self._call, self.control
+        leg, recogniser = call.leg, call.services.recogniser
         if recogniser is None:
             raise CommandFailed(
                 self._wish.method,
                 "no speech recogniser: load one into FreeSWITCH and name it in media.asr_engine",
+            )
+        if any(other.detail.get("speech") for other in call.controls.running("collect")):
+            raise CommandFailed(
+                self._wish.method, "another collection on this call takes speech, and FreeSWITCH has one recogniser"
             )
         language = _LANGUAGE.fullmatch(rules.language)
         if language is None:
@@ -254,33 +307,85 @@ class Collector:
             "speech-language": language[1],
             **{name: str(round(seconds * 1000)) for name, seconds in milliseconds.items()},
         }
+        control.detail["speech"] = True
         leg.fire(commands.subscribe(SPEECH_EVENTS))
         leg.ask(commands.set_variables(leg.uuid, {"fire_asr_events": "true"}))
-        self.control.on_over(leg.react(Speech, self._said))
-        leg.execute(commands.detect_speech(recogniser.engine, recogniser.grammar, settings), _RECOGNISER_SECONDS)
+        control.on_over(leg.react(Speech, self._said))
+        self._recogniser = commands.detect_speech(recogniser.engine, recogniser.grammar, settings)
+        if self._wish.beside:
+            control.on_over(lambda: leg.background(self.close))
+            leg.background(self._attach_in_turn)
+        else:
+            self._attach()
+
+    def _attach(self) -> None:
+        leg, start = self._call.leg, self._recogniser
+        assert start is not None
+        leg.execute(start, self._patience)
         # The application says nothing when it fails, but what it has not attached is not there.
         if "<function>detect_speech<" not in leg.ask(commands.attached(leg.uuid)):
+            engine = start.argument.partition(" ")[0]
             raise CommandFailed(
-                self._wish.method,
-                f"FreeSWITCH could not start the speech recogniser {recogniser.engine!r} (its log says why)",
+                self._wish.method, f"FreeSWITCH could not start the speech recogniser {engine!r} (its log says why)"
             )
         self._recognising = True
 
-    def _said(self, fact: Speech) -> None:
-        if not self._recognising:
+    def _attach_in_turn(self) -> None:
+        """Start the recogniser, or let it listen again, when what plays is over."""
+        if self._waits_for_turn:
             return
-        if fact.kind == "begin-speaking" and not self._speaking and not self._heard:
+        self._waits_for_turn = True
+        try:
+            self._attach()
+        except CommandFailed as problem:
+            self._deaf(str(problem))
+        finally:
+            self._waits_for_turn = False
+        if self.control.over:
+            self.close()
+
+    def _deaf(self, problem: str) -> None:
+        """No speech will be heard."""
+        self.control.detail.pop("speech", None)
+        if self._digits is None:
+            self._note(problem)
+            self._end("error")
+        else:
+            self._note(f"{problem}; only digits are taken")
+
+    @property
+    def _patience(self) -> float:
+        return _ITS_TURN_SECONDS if self._wish.beside else _RECOGNISER_SECONDS
+
+    def _said(self, fact: Speech) -> None:
+        if not self._recognising or self._known(fact):
+            return
+        if fact.kind == "begin-speaking":
+            self._speech_began()
+        elif fact.kind == "detected-partial-speech" and not self._typing:
+            said = speech.heard(fact.result)
+            if said.text:
+                self._speech_began()
+                self._so_far("speech", text=said.text, confidence=said.confidence)
+        elif fact.kind == "detected-speech" and not self._typing:
+            self._understood(speech.heard(fact.result))
+        elif fact.kind == "closed" and self._digits is None:
+            self._note("the speech recogniser gave up; FreeSWITCH's log says why")
+            self._end("error")
+
+    def _known(self, fact: Speech) -> bool:
+        """Whether this is news we just had: FreeSWITCH sends them twice."""
+        now = self._call.clock.monotonic()
+        last, at = self._news.get(fact.kind, (None, now))
+        self._news[fact.kind] = fact.result, now
+        return fact.result == last and now - at < _SAME_NEWS_SECONDS
+
+    def _speech_began(self) -> None:
+        if not self._heard:
             self._speaking = True
             self._begun()
             assert self._wish.speech is not None
             self._due(self._wish.speech.timeout, lambda: self._end("no_match"))
-        elif fact.kind == "detected-speech" and not self._typing:
-            self._understood(speech.heard(fact.result))
-        elif fact.kind == "closed" and self._digits is None:
-            self._call.warn(
-                "relay_script_method_execute_failed", "the speech recogniser gave up; FreeSWITCH's log says why"
-            )
-            self._end("error")
 
     @property
     def _typing(self) -> bool:
@@ -303,6 +408,10 @@ class Collector:
     def _begun(self) -> None:
         self._cancel()
         self._started()
+        if not self._announced:
+            self._announced = True
+            if self._wish.start_of_input:
+                self._tell("collecting", {"type": "start_of_input"}, final=False)
 
     def _due(self, seconds: float, what: Callable[[], None]) -> None:
         self._cancel()
@@ -313,33 +422,144 @@ class Collector:
             self._deadline.kill()
             self._deadline = None
 
+    def _so_far(self, kind: str, **params: Any) -> None:
+        if self._wish.partial_results:
+            self._tell("collecting", {"type": kind, "params": params}, final=False)
+
     def _end(self, kind: str, **params: Any) -> None:
-        if not self.control.over:
-            result: dict[str, Any] = {"type": kind, "params": params} if params else {"type": kind}
-            self.control.to("error" if kind == "error" else "finished", result=result)
+        if self.control.over:
+            return
+        result: dict[str, Any] = {"type": kind, "params": params} if params else {"type": kind}
+        if kind == "error":
+            self._tell("error", result)
+        elif self._wish.continuous and kind != "finished":
+            self._tell("collecting", result)
+            self._again()
+        else:
+            self._tell("finished", result)
+
+    def _tell(self, state: str, result: dict[str, Any], *, final: bool = True) -> None:
+        self.control.to(state, result=result, **({"final": final} if self._wish.partial_results else {}))
+
+    def _again(self) -> None:
+        """Listen for the next input as for the first one."""
+        self._cancel()
+        self._announced = self._speaking = False
+        if self._wish.digits is not None:
+            self._digits = DigitCollector(self._wish.digits)
+        if self._recognising:
+            self._call.leg.background(self._attach_in_turn)
+        if self._timed:
+            self.start_timers()
+
+    def _note(self, problem: str) -> None:
+        """Say what went wrong to whoever wrote the prompt, or, where there is no script, to the operator."""
+        if self._wish.beside:
+            log.warning("collect_impaired", call_id=self._call.info.call_id, problem=problem)
+        else:
+            self._call.warn("relay_script_method_execute_failed", problem)
 
 
-class _BargeIn:
-    """Called when the caller begins, it ends the playback that runs inside it as a context."""
+# -- live commands -----------------------------------------------------------------------------------------------
 
-    def __init__(self, call: Call) -> None:
-        self.heard = False
-        self._call = call
-        self._playing = False
+ENGINES = ("Google", "Google.V2", "Deepgram")
 
-    def __enter__(self) -> None:
-        self._playing = True
 
-    def __exit__(self, *_: object) -> None:
-        self._playing = False
+class Positive(Number):
+    """A number above 0."""
 
-    def __call__(self) -> None:
-        if not self.heard:
-            self.heard = True
-            self._break()
+    def exact(self, value: Any, where: Where) -> float:
+        """Raise ScriptError for anything else."""
+        number = super().exact(value, where)
+        if number <= 0:
+            raise ScriptError(INVALID_VALUE, f"`{where.parameter}` must be above 0", where)
+        return number
 
-    def _break(self) -> None:
-        leg = self._call.leg
-        if self._playing and not leg.gone:
-            leg.tell(commands.break_playback(leg.uuid))
-            self._call.clock.alarm(_BREAK_AGAIN, self._break)
+    def schema(self) -> dict[str, Any]:
+        """Any above 0."""
+        return {**super().schema(), "exclusiveMinimum": 0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectDigits:
+    """``digits``: at most ``max`` of them; each character of ``terminators`` ends them."""
+
+    max: int = parameter(Integer(low=1))
+    terminators: str = parameter(Text(pattern=TERMINATORS), default="")
+    digit_timeout: float = parameter(Positive(), default=5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectSpeech:
+    """``speech``. ``hints``, ``model`` and ``engine`` are for vendors' recognisers; FreeSWITCH has the one it has."""
+
+    end_silence_timeout: float = parameter(Positive(), default=1.0)
+    speech_timeout: float = parameter(Positive(), default=60.0)
+    language: str = parameter(Text(pattern=_LANGUAGE), default="en-US")
+    hints: tuple[str, ...] = parameter(TextList(), default=())
+    model: str | None = parameter(Text(), default=None)
+    engine: str | None = parameter(Text(choices=ENGINES), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectCommand:
+    """The parameters of ``calling.collect``; times in seconds."""
+
+    control_id: str = parameter(CONTROL_ID)
+    initial_timeout: float = parameter(Positive(), default=5.0)
+    digits: CollectDigits | None = parameter(Record(CollectDigits), default=None)
+    speech: CollectSpeech | None = parameter(Record(CollectSpeech), default=None)
+    continuous: bool = parameter(Boolean(), default=False)
+    partial_results: bool = parameter(Boolean(), default=False)
+    send_start_of_input: bool = parameter(Boolean(), default=False)
+    start_input_timers: bool = parameter(Boolean(), default=False)
+    status_url: str | None = parameter(Url(), default=None)
+
+
+@live_command("calling.collect", CollectCommand, opens="collect")
+def live_collect(call: Call, params: CollectCommand) -> None:
+    """Listen beside whatever goes on; nothing that plays is broken off."""
+    digits, spoken = params.digits, params.speech
+    if digits is None and spoken is None:
+        raise ApiError(400, "bad_request", "there is nothing to collect: `digits`, `speech` or both are needed")
+    if digits is None and call.services.recogniser is None:
+        problem = "speech needs a recogniser; none is loaded here, or media.asr_engine does not name it"
+        raise ApiError(422, "feature_not_available", problem, attribute="speech")
+    if spoken is not None and (spoken.hints or spoken.model or spoken.engine):
+        _note_recogniser()
+    collector = collect(
+        call,
+        Collection(
+            method="calling.collect",
+            control_id=params.control_id,
+            digits=DigitRules(digits.max, digits.terminators, digits.digit_timeout) if digits else None,
+            speech=SpeechRules(spoken.speech_timeout, spoken.end_silence_timeout, spoken.language) if spoken else None,
+            initial_timeout=params.initial_timeout,
+            status_url=params.status_url,
+            continuous=params.continuous,
+            partial_results=params.partial_results,
+            start_of_input=params.send_start_of_input,
+            beside=True,
+        ),
+        lambda: None,
+    )
+    if params.start_input_timers:
+        collector.start_timers()
+
+
+@cache
+def _note_recogniser() -> None:
+    """Say so once."""
+    log.warning("recogniser_as_it_is", hint="hints, model and engine change nothing; media.asr_engine says who listens")
+
+
+@live_command("calling.collect.stop", ControlId, on="collect")
+def live_collect_stop(control: Control, _params: ControlId) -> None:
+    """Listen no longer; the last event is ``finished``."""
+    control.halt()
+
+
+@live_command("calling.collect.start_input_timers", ControlId, on="collect")
+def live_collect_start_input_timers(control: Control, _params: ControlId) -> None:
+    """From now on the caller has ``initial_timeout`` to begin."""
+    control.do("start_input_timers")

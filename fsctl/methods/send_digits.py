@@ -1,5 +1,7 @@
 """send_digits: press keys on the far end's behalf. Reference: swml-calling 3.26.
 
+``calling.send_digits`` is ours: the published REST API has no such command.
+
 FreeSWITCH queues digits and answers at once, and no event tells that they are out. So the method waits for as long as
 they take: what FreeSWITCH reckons for each (its ``default-dtmf-duration`` and a gap), and the pauses that were asked
 for. It refuses more than 99 characters at a time, so long strings go in parts.
@@ -11,6 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
+from fsctl.call.live import live_command
 from fsctl.errors import CommandFailed
 from fsctl.freeswitch import commands
 from fsctl.swml.method import method
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
     from fsctl.swml.document import Where
 
 __all__ = ["send_digits", "transmit"]
+
+log = structlog.get_logger(__name__)
 
 _GOOD = re.compile(r"[0-9A-Da-d*#Ww]+")
 _PART = 99
@@ -70,3 +77,23 @@ def _seconds(call: Call, part: str) -> float:
     total = call.leg.ask(commands.variable(call.leg.uuid, "last_dtmf_duration"))
     each = int(total) / 1000 / len(part) if total.isdecimal() else _DIGIT_SECONDS
     return sum(_PAUSES.get(character, each) for character in part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendDigitsCommand:
+    """As the method; a bad character is an error here."""
+
+    digits: str = parameter(Text(pattern=_GOOD))
+
+
+@live_command("calling.send_digits", SendDigitsCommand)
+def live_send_digits(call: Call, params: SendDigitsCommand) -> None:
+    """Send the digits beside whatever goes on; the answer does not wait for them."""
+
+    def send() -> None:
+        try:
+            transmit(call, params.digits)
+        except CommandFailed as problem:
+            log.warning("digits_not_sent", call_id=call.info.call_id, problem=problem.reply)
+
+    call.leg.background(send)

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from fsctl.call.call import Call
     from fsctl.call.leg import Leg
     from fsctl.streams.ended import Ended
     from fsctl.streams.endpoint import Stream, StreamSpec
     from fsctl.streams.hub import Attachment, Hub
+    from fsctl.streams.rtp import RtpSpec, RtpStream
 
 __all__ = ["CallStreams"]
 
@@ -75,7 +77,24 @@ class CallStreams:
         self._forget_digits: Callable[[], None] | None = None
         self._lock = RLock()
 
-    def start(self, spec: StreamSpec, changed: Callable[[str, Ended | None], None]) -> Stream:
+    @classmethod
+    def of(cls, call: Call) -> CallStreams:
+        """The streams of a call, made by the first that needs them."""
+        if call.streams is None:
+            settings = call.services.streams
+            call.streams = cls(
+                call.services.hub,
+                call.leg,
+                call.info.call_id,
+                rate=settings.sample_rate,
+                frame_ms=settings.frame_ms,
+                heartbeat=settings.heartbeat,
+                connect_timeout=settings.connect_timeout,
+                directory=settings.directory,
+            )
+        return call.streams
+
+    def start(self, spec: StreamSpec | RtpSpec, changed: Callable[[str, Ended | None], None]) -> Stream | RtpStream:
         """Start a stream and wait until it is streaming or has failed.
 
         The party must be heard already (answered, or early media). For audio to flow while nothing plays, the channel
@@ -112,7 +131,7 @@ class CallStreams:
             raise CommandFailed("stream", stream.ended.detail or stream.ended.reason)
         return stream
 
-    def stop(self, stream: Stream) -> None:
+    def stop(self, stream: Stream | RtpStream) -> None:
         """Ask a stream to end; ``finished`` follows within a second."""
         stream.stop("stopped")
 
@@ -157,7 +176,6 @@ class CallStreams:
             "STREAM_HEART_BEAT": str(self._heartbeat),
             "STREAM_BUFFER_SIZE": str(self._frame_ms),
             "STREAM_SUPPRESS_LOG": "true",
-            "send_silence_when_idle": "-1",
         }
         leg.ask(commands.set_variables(leg.uuid, variables))
         attachment = self._attachment

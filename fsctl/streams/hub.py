@@ -21,14 +21,16 @@ from gevent.server import StreamServer
 from websockets.frames import Opcode
 
 from fsctl.errors import FsctlError
-from fsctl.streams import handshake
+from fsctl.streams import handshake, rtp
 from fsctl.streams.ended import Ended
 from fsctl.streams.endpoint import Counters, Limits, Stream, StreamSpec
 from fsctl.streams.fanout import Fanout
 from fsctl.streams.framing import Framing
 from fsctl.streams.link import Link
+from fsctl.streams.rtp import RtpSpec, RtpStream
 
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable, Mapping
 
     from fsctl.streams.handshake import Dial, Opened
@@ -54,7 +56,8 @@ class Hub:
     """The listener and everything behind it.
 
     ``address`` is host and port; port 0 takes any free one. ``max_streams`` is for each call. ``tls`` replaces the
-    system's trust.
+    system's trust. ``packets`` makes the socket of a stream of RTP from its address and port; who simulates puts
+    another one there.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Hub:
         self.counters = Counters()
         self.limits = limits or Limits()
         self.max_streams = max_streams
+        self.packets: Callable[[str, int], _socket.socket] = rtp.connected
         self._dial = dial
         self._tls = tls
         self._tokens: dict[str, Attachment] = {}
@@ -140,12 +144,14 @@ class Hub:
 
     def stream(
         self,
-        spec: StreamSpec,
+        spec: StreamSpec | RtpSpec,
         fanout: Fanout,
         changed: Callable[[str, Ended | None], None],
         line: Line | None,
-    ) -> Stream:
-        """Make a stream that goes through our door."""
+    ) -> Stream | RtpStream:
+        """Make a stream: one to a WebSocket goes through our door, one of RTP to an address that did already."""
+        if isinstance(spec, RtpSpec):
+            return RtpStream(spec, fanout, connect=self.packets, counters=self.counters, changed=changed)
         return Stream(
             spec,
             fanout,
@@ -227,8 +233,8 @@ class Attachment:
         return self.url
 
     def add(
-        self, spec: StreamSpec, changed: Callable[[str, Ended | None], None], *, line: Line | None = None
-    ) -> Stream:
+        self, spec: StreamSpec | RtpSpec, changed: Callable[[str, Ended | None], None], *, line: Line | None = None
+    ) -> Stream | RtpStream:
         """Start a stream: ``changed("streaming", None)``, then ``changed("finished", how)``, both in the loop.
 
         A stream that cannot be opened is only ever ``finished``. Raises TooManyStreams, and ValueError for what

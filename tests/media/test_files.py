@@ -1,9 +1,14 @@
 """Sounds from URLs: fetched once, kept as long as HTTP allows, made playable, and never more than fits."""
 
+import errno
+import io
+import json
 import os
 import shutil
 import stat
+import struct
 import time
+from contextlib import suppress
 from ipaddress import ip_network
 
 import gevent
@@ -11,10 +16,15 @@ import numpy as np
 import pytest
 import soundfile
 from gevent.event import Event
+from gevent.monkey import get_original
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from fsctl.errors import ConfigError, FetchError
-from fsctl.media.convert import ConversionFailed, Converter
+from fsctl import log as logs
+from fsctl.errors import ConfigError, FetchError, LegGone
+from fsctl.media import files as media_files
+from fsctl.media.convert import ConversionFailed, Converter, read_wav
 from fsctl.media.files import DEFAULT_FRESH, GRACE, MAX_STALE, RETRY, Files
 from fsctl.media.recordings import Recordings
 from fsctl.web import Client, Policy
@@ -399,6 +409,21 @@ def test_an_answer_that_is_no_sound_is_named_and_not_kept(files, origin, cache, 
     assert names(cache) == []
 
 
+def test_the_log_says_for_which_call(files, origin, sound):
+    url = origin.gives("/a.wav", sound())
+    out = io.StringIO()
+    logs.setup("info", "json", stream=out)
+
+    def call():
+        logs.bind(call_id="c-1")
+        files.local(url)
+
+    gevent.spawn(call).get(timeout=10)
+
+    (line,) = [line for line in map(json.loads, out.getvalue().splitlines()) if line["event"] == "audio_fetched"]
+    assert line["call_id"] == "c-1"
+
+
 def test_a_file_nobody_can_decode_is_tried_once_while_it_is_fresh(files, origin, sound, clock, converter):
     url = origin.gives("/a.mp3", b"\1\2\3" * 100)
     for gain_db in (0, 0, 3):
@@ -579,6 +604,184 @@ def test_what_a_crash_left_half_written_goes(make, cache, clock):
     assert names(cache) == ["new-young"]
 
 
+# -- segments --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def segments(make):
+    return make()
+
+
+def test_a_segment_from_the_start_is_the_whole_under_a_name_of_its_own(files, origin, sound, cache):
+    path = files.local(origin.gives("/a.wav", sound(seconds=0.5)))
+
+    first, second = files.segment(path), files.segment(path)
+
+    assert first.path.parent == cache
+    assert len({path, first.path, second.path}) == 3
+    assert {one.path.read_bytes() for one in (first, second)} == {path.read_bytes()}
+    assert (first.seconds, second.seconds) == (0.5, 0.5)
+    assert first.path.stat().st_mode & 0o444 == 0o444
+
+
+def test_a_segment_stays_when_the_cache_forgets_its_source(files, origin, sound):
+    path = files.local(origin.gives("/a.wav", sound()))
+    content = path.read_bytes()
+    segment = files.segment(path)
+
+    path.unlink()
+
+    assert segment.path.read_bytes() == content
+
+
+def test_a_segment_that_was_released_is_gone(files, origin, sound, cache):
+    path = files.local(origin.gives("/a.wav", sound()))
+    before = names(cache)
+    whole, cut = files.segment(path), files.segment(path, 0.1)
+    assert len(names(cache)) == len(before) + 2
+
+    for segment in (whole, cut, cut):
+        files.release(segment)
+
+    assert names(cache) == before
+
+
+WAVS = pytest.mark.parametrize(
+    ("subtype", "rate", "channels"),
+    [
+        pytest.param("PCM_16", 8000, 1, id="linear"),
+        pytest.param("PCM_16", 44_100, 2, id="linear-stereo"),
+        pytest.param("ULAW", 8000, 1, id="mu-law"),
+        pytest.param("ALAW", 16_000, 2, id="a-law-stereo"),
+    ],
+)
+
+
+@WAVS
+def test_a_segment_is_cut_at_its_place(segments, tmp_path, subtype, rate, channels):
+    generator = np.random.default_rng(5)
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, generator.uniform(-0.5, 0.5, (rate // 2 + 1, channels)), rate, subtype=subtype)
+    whole, _ = soundfile.read(path, dtype="int16", always_2d=True)
+
+    segment = segments.segment(path, 0.125)
+
+    info = soundfile.info(segment.path)
+    assert (info.format, info.subtype, info.samplerate, info.channels) == ("WAV", subtype, rate, channels)
+    left, _ = soundfile.read(segment.path, dtype="int16", always_2d=True)
+    np.testing.assert_array_equal(left, whole[round(0.125 * rate) :])
+    assert segment.seconds == len(left) / rate
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(
+    frames=st.integers(1, 700),
+    channels=st.sampled_from([1, 2]),
+    encoding=st.sampled_from([(1, 16), (6, 8), (7, 8)]),
+    at=st.floats(0.0, 0.1),
+    data=st.randoms(use_true_random=False),
+)
+def test_what_is_cut_and_what_was_before_are_the_whole(segments, tmp_path, frames, channels, encoding, at, data):
+    form, bits = encoding
+    width = channels * bits // 8
+    body = data.randbytes(frames * width)
+    head = struct.pack("<HHIIHH", form, channels, 8000, 8000 * width, width, bits)
+    chunks = b"fmt " + struct.pack("<I", len(head)) + head + b"note" + struct.pack("<I", 3) + b"odd\0"
+    chunks += b"data" + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+    path = tmp_path / "whole.wav"
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WAVE" + chunks)
+    before = round(at * 8000) * width
+
+    segment = segments.segment(path, at)
+
+    try:
+        assert segment.seconds == pytest.approx(max(0, len(body) - before) / width / 8000)
+        if segment.seconds:
+            with segment.path.open("rb") as cut:
+                wav = read_wav(cut)
+                assert wav.plain
+                cut.seek(wav.data_start)
+                assert body[:before] + cut.read(wav.data_bytes) == body
+        else:
+            assert before >= len(body)
+    finally:
+        segments.release(segment)
+
+
+def test_a_recording_that_cannot_be_linked_is_pointed_to(segments, tmp_path, monkeypatch):
+    path = tmp_path / "recording.wav"
+    soundfile.write(path, np.zeros(800), 8000)
+
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "not yours")
+
+    monkeypatch.setattr(os, "link", refused)
+    segment = segments.segment(path)
+
+    assert segment.path.is_symlink()
+    assert segment.path.read_bytes() == path.read_bytes()
+    segments.release(segment)
+    assert not segment.path.is_symlink()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no sound at all"], ids=["gone", "empty", "text"])
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_a_segment_of_what_is_no_sound_is_an_error_and_leaves_nothing(segments, tmp_path, cache, content, start):
+    path = tmp_path / "x.wav"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(FetchError, match=r"x\.wav: no part of it can be played"):
+        segments.segment(path, start)
+
+    assert names(cache) == []
+
+
+@pytest.mark.parametrize("start", [0.0, 0.1])
+def test_a_segment_nobody_waits_for_any_more_is_not_left_behind(segments, tmp_path, cache, monkeypatch, start):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, np.zeros(8000), 8000)
+    take, may_end = media_files._take, get_original("threading", "Event")()
+
+    def slowly(*arguments):
+        seconds = take(*arguments)
+        may_end.wait(10)
+        return seconds
+
+    def ask():
+        with suppress(LegGone):
+            segments.segment(path, start)
+
+    monkeypatch.setattr(media_files, "_take", slowly)
+    asking = gevent.spawn(ask)
+    with gevent.Timeout(5):
+        while not names(cache):
+            gevent.sleep(0.001)
+        asking.kill(LegGone())
+        may_end.set()
+        while names(cache):
+            gevent.sleep(0.001)
+
+
+def test_segments_in_use_are_not_cleaned_up_and_those_of_the_dead_are(make, origin, sound, clock, cache):
+    files = make(max_bytes=20_000)
+    path = files.local(origin.gives("/a.wav", sound(seconds=0.5)))
+    held = files.segment(path, 0.1)
+    clock.time += GRACE + 1
+    (cache / "seg-of-the-dead.wav").write_bytes(b"x")
+
+    for number in range(3):
+        files.local(origin.gives(f"/{number}.wav", sound(seconds=1 + number / 10)))
+
+    assert held.path.exists()
+    assert not path.exists()
+    assert not (cache / "seg-of-the-dead.wav").exists()
+
+    make()
+    assert not held.path.exists()
+
+
 # -- our own recordings ----------------------------------------------------------------------------------------------
 
 
@@ -611,6 +814,17 @@ def test_an_mp3_recording_of_ours_is_decoded(files, recordings, cache):
 
     assert path.parent == cache
     assert soundfile.info(path).subtype == "PCM_16"
+
+
+def test_what_was_made_of_a_recording_goes_with_it(files, recordings, sound, cache):
+    recording, other = recordings.new("wav"), recordings.new("wav")
+    for each in (recording, other):
+        each.path.write_bytes(sound())
+        files.local(each.url, 6.0)
+
+    files.forget_recording(recording.id)
+
+    assert [path.name.startswith(f"own-{other.id}") for path in cache.glob("own-*")] == [True]
 
 
 def test_a_recording_that_is_not_there_is_missing(files, recordings):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsctl.media.rings import CADENCES, EXACT_SECONDS, Ring, length, tone_stream
+from fsctl.media.rings import CADENCES, EXACT_SECONDS, RINGTONES, Ring, length, tone_stream
 
 LISTED = """
 at au bg br be ch cl cn cz de dk ee es fi fr gr hu il in it lt jp mx my nl no nz ph pl pt ru se sg th uk us us-old tw ve
@@ -130,3 +130,40 @@ def test_the_length_is_what_is_played_and_the_text_stays_short(country, seconds)
 )
 def test_the_volume_moves_the_level_within_what_the_generator_does(volume, level):
     assert heard(tone_stream(Ring(None, "us"), volume))[0] == level
+
+
+# -- what the calling API names besides (calling-api 4.1) --------------------------------------------------------------
+
+ITS_NAMES = """
+au be ca cn cy cz de dk dz eg es fi fr hu il in jp ko pk pl ro rs ru sa tr uk us at bg br ch cl ee gr it lt mx my nl no
+nz ph pt se sg th za tw ve bong
+"""
+
+
+def test_every_ringtone_of_the_calling_api_is_known():
+    assert list(RINGTONES) == ITS_NAMES.split()
+
+
+@pytest.mark.parametrize("name", sorted(set(RINGTONES) - {"bong"}))
+def test_a_ringtone_is_heard_over_and_over(name):
+    _, pulses, loops = heard(tone_stream(Ring(86_400, name)))
+
+    assert loops > 10_000
+    assert all(300 <= frequency <= 500 for _, _, frequencies in pulses for frequency in frequencies)
+    assert pulses[-1][1] >= 1000
+
+
+def test_a_bong_is_a_key_and_a_dial_tone_that_dies_away():
+    script, _, loops = tone_stream(Ring(None, "bong"), 2.0).removeprefix("tone_stream://").rpartition(";loops=")
+    pulses = [(on, off, frequencies) for on, off, frequencies in PULSE.findall(script)]
+    levels = [float(level) for level in re.findall(r"v=(-?[0-9.]+)", script)]
+
+    assert script.startswith("v=-5;%(60,0,941,1477);%(94,0,350,440);v=")
+    assert {frequencies for _, _, frequencies in pulses[1:]} == {"350,440"}
+    assert levels == sorted(levels, reverse=True)
+    assert levels[0] - levels[-1] > 30
+    assert (sum(int(on) + int(off) for on, off, _ in pulses), loops) == (3000, "1")
+
+
+def test_a_short_bong_is_cut_like_any_other():
+    assert tone_stream(Ring(0.1, "bong")) == "tone_stream://v=-7;%(60,0,941,1477);%(40,0,350,440);loops=1"

@@ -3,7 +3,8 @@
 import pytest
 
 from fsctl.errors import ScriptError
-from fsctl.freeswitch.commands import Api, Application
+from fsctl.freeswitch import commands
+from fsctl.freeswitch.commands import Api
 from fsctl.methods.answer import answer
 from tests.fakes.call import make_call, warnings
 from tests.methods.running import make, run
@@ -17,7 +18,7 @@ def call(tmp_path):
 def test_it_answers(call):
     run(call, answer)
 
-    assert [Application("answer")] == call.leg.applications()
+    assert [commands.answer(call.leg.uuid)] == call.leg.sent
     assert call.state == "answered"
     assert call.vars["answer_result"] == "success"
 
@@ -71,19 +72,20 @@ class TestCodecs:
     def test_they_are_offered_in_order(self, call):
         run(call, answer, codecs="OPUS, pcmu,PCMA")
 
-        assert [Api("uuid_setvar", f"{call.leg.uuid} absolute_codec_string OPUS,PCMU,PCMA")] == call.leg.apis()
+        setting = Api("uuid_setvar", f"{call.leg.uuid} absolute_codec_string OPUS,PCMU,PCMA")
+        assert call.leg.sent == [setting, commands.answer(call.leg.uuid)]
 
     def test_none_leaves_freeswitchs_own(self, call):
         run(call, answer)
 
-        assert call.leg.apis() == []
+        assert call.leg.apis("uuid_setvar") == []
 
     def test_an_unknown_codec_is_an_error(self, call):
         run(call, answer, codecs="PCMU,SPEEX")
 
         assert call.vars["answer_result"] == "failed"
         assert "unknown codec 'SPEEX'" in str(call.failure)
-        assert call.leg.applications() == []
+        assert call.leg.sent == []
 
     def test_a_codec_not_for_phones_is_an_error(self, tmp_path):
         call = make_call(tmp_path, answered=False, type="phone")
@@ -100,7 +102,7 @@ def test_username_and_password_say_that_they_do_nothing(call):
 
 
 def test_a_refusal_is_a_failed_result(call):
-    call.leg.when("answer", reply="-ERR no")
+    call.leg.when("uuid_answer", reply="-ERROR")
 
     run(call, answer)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fsctl.errors import LegGone, ScriptError
-from fsctl.freeswitch import facts
+from fsctl.freeswitch import commands, facts
 from fsctl.freeswitch.commands import Api
 from fsctl.methods.denoise import denoise, stop_denoise
 from tests.fakes.call import changes, make_call, states
@@ -82,7 +82,7 @@ def test_denoise_answers_and_stop_does_not(tmp_path):
     assert call.leg.applications() == []
     run(call, denoise)
 
-    assert [application.name for application in call.leg.applications()] == ["answer"]
+    assert [commands.answer(call.leg.uuid)] == call.leg.apis("uuid_answer")
 
 
 def test_the_end_of_the_call_ends_it(call):

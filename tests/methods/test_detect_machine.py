@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fsctl.errors import LegGone, ScriptError
-from fsctl.freeswitch import facts
+from fsctl.freeswitch import commands, facts
 from fsctl.methods.detect_machine import detect_machine
 from tests.fakes.call import changes, make_call, warnings
 from tests.methods.running import make, run
@@ -139,7 +139,7 @@ class TestResult:
 
         run(call, detect_machine)
 
-        assert [application.name for application in call.leg.applications()] == ["answer"]
+        assert [commands.answer(call.leg.uuid)] == call.leg.apis("uuid_answer")
 
     def test_it_plays_nothing_and_holds_up_nothing(self, call):
         FarEnd(call, *HUMAN)

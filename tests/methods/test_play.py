@@ -108,7 +108,7 @@ class TestAutoAnswer:
 
         run(call, play, url="silence:1")
 
-        assert [application.name for application in call.leg.applications()] == ["answer", "playback"]
+        assert [command.name for command in call.leg.sent] == ["uuid_answer", "playback"]
         assert call.state == "answered"
 
     def test_false_plays_as_early_media(self, tmp_path):
@@ -116,7 +116,7 @@ class TestAutoAnswer:
 
         run(call, play, url="silence:1", auto_answer=False)
 
-        assert [application.name for application in call.leg.applications()] == ["pre_answer", "playback"]
+        assert [command.name for command in call.leg.sent] == ["uuid_pre_answer", "playback"]
         assert call.state == "ringing"
 
     def test_an_answered_call_is_left_alone(self, call):
@@ -232,7 +232,7 @@ def test_the_bare_spelling(call):
 
 def test_answer_refused_is_the_instructions_failure(tmp_path):
     call = make_call(tmp_path, answered=False)
-    call.leg.when("answer", reply="-ERR gone")
+    call.leg.when("uuid_answer", reply="-ERROR")
 
     with pytest.raises(CommandFailed):
         run(call, play, url="silence:1")

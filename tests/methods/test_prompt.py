@@ -72,7 +72,7 @@ class TestPlay:
 
         run(call, prompt, play="silence:1")
 
-        assert [application.name for application in call.leg.applications()] == ["answer", "playback"]
+        assert [command.name for command in call.leg.sent] == ["uuid_answer", "playback"]
 
 
 class TestVolumeAndVoice:

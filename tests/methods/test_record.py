@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fsctl.errors import LegGone, ScriptError
-from fsctl.freeswitch import facts
+from fsctl.freeswitch import commands, facts
 from fsctl.freeswitch.commands import Application
 from fsctl.methods.record import record
 from tests.fakes.call import changes, make_call, states
@@ -76,7 +76,7 @@ def test_an_unanswered_call_is_answered(tmp_path):
 
     run(call, record)
 
-    assert [Application("answer")] == call.leg.applications()
+    assert [commands.answer(call.leg.uuid)] == call.leg.apis("uuid_answer")
 
 
 class TestStereo:

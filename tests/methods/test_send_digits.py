@@ -3,7 +3,7 @@
 import pytest
 
 from fsctl.errors import CommandFailed, LegGone, ScriptError
-from fsctl.freeswitch import facts
+from fsctl.freeswitch import commands, facts
 from fsctl.freeswitch.commands import Api
 from fsctl.methods.send_digits import send_digits
 from fsctl.swml.document import Where
@@ -131,7 +131,7 @@ def test_an_unanswered_call_is_answered(tmp_path):
 
     run(call, send_digits, digits="1")
 
-    assert [application.name for application in call.leg.applications()] == ["answer"]
+    assert [commands.answer(call.leg.uuid)] == call.leg.apis("uuid_answer")
 
 
 def test_a_hangup_ends_the_wait(call):

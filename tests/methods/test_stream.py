@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fsctl.errors import FetchError, LegGone, ScriptError
-from fsctl.freeswitch import facts
+from fsctl.freeswitch import commands, facts
 from fsctl.methods.stream import stop_stream, stream
 from tests.fakes.call import STREAMS, changes, make_call, states
 from tests.methods.running import make, run
@@ -404,4 +404,4 @@ def test_an_unanswered_call_is_answered(tmp_path):
 
     run(call, stream, url=URL)
 
-    assert [application.name for application in call.leg.applications()] == ["answer"]
+    assert [commands.answer(call.leg.uuid)] == call.leg.apis("uuid_answer")

@@ -107,12 +107,7 @@ def test_the_first_stream_attaches_the_module_and_the_last_detaches_it(streams, 
 def test_the_channel_is_prepared_before_the_start(streams, switch, endpoint):
     streams.start(spec(endpoint.url), States())
     (variables,) = switch.leg.apis("uuid_setvar_multi")
-    for pair in (
-        "STREAM_MESSAGE_DEFLATE=true",
-        "STREAM_HEART_BEAT=15",
-        "STREAM_BUFFER_SIZE=20",
-        "send_silence_when_idle=-1",
-    ):
+    for pair in ("STREAM_MESSAGE_DEFLATE=true", "STREAM_HEART_BEAT=15", "STREAM_BUFFER_SIZE=20"):
         assert pair in variables.argument
     assert switch.leg.sent.index(variables) < switch.leg.sent.index(switch.leg.apis("uuid_audio_stream")[0])
 
