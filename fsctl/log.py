@@ -70,7 +70,8 @@ _AUTHORIZATION = re.compile(
 
 
 @lru_cache(maxsize=1024)
-def _is_secret(key: str) -> bool:
+def is_secret(key: str) -> bool:
+    """Whether a value of that name is to be masked."""
     return _SECRET_KEY.search(key) is not None
 
 
@@ -79,7 +80,11 @@ def _scrub(text: str) -> str:
         text = _URL_CREDENTIALS.sub(MASK + "@", text)
     if "=" in text:
         text = _SECRET_PARAMETER.sub(rf"\1{MASK}", text)
-    return _AUTHORIZATION.sub(rf"\1{MASK}", text) if len(text) > 12 else text
+    if len(text) > 12:
+        folded = text.lower()  # a look that costs little, before the search that costs much
+        if "bearer" in folded or "authorization" in folded:
+            text = _AUTHORIZATION.sub(rf"\1{MASK}", text)
+    return text
 
 
 def redact(value: Any, depth: int = 0) -> Any:
@@ -98,7 +103,7 @@ def redact(value: Any, depth: int = 0) -> Any:
         return "…"
     if isinstance(value, Mapping):
         return {
-            (name := str(key)): MASK if item and _is_secret(name) else redact(item, depth + 1)
+            (name := str(key)): MASK if item and is_secret(name) else redact(item, depth + 1)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):

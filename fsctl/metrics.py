@@ -75,6 +75,10 @@ WARNING_CODES: Final = tuple(
     )
 )
 
+COMMAND_OUTCOMES: Final = ("accepted", "refused")
+RECORDING_DELETERS: Final = ("api", "retention")
+API_REFUSALS: Final = ("unauthorized", "guessing", "rate_limit", "forbidden")
+
 # Methods whose time tells about a switch or a server; the others last as long as a sound, a recording or a caller.
 TIMED_METHODS: Final = ("answer", "execute", "hangup", "record_call", "request", "stream", "transfer")
 
@@ -124,7 +128,7 @@ class _Shown:
 
 
 class Metrics:
-    """Counts what happens. ``methods`` are the names of the methods there are.
+    """Counts what happens. ``methods`` and ``commands`` are the names of those there are.
 
     ``live`` is asked at every exposition: the number of ``calls``, of each kind of control (``play`` …), and what
     ``LIVE`` lists; what it leaves out is 0.
@@ -136,6 +140,7 @@ class Metrics:
         *,
         live: Callable[[], Mapping[str, int]],
         methods: Iterable[str] = (),
+        commands: Iterable[str] = (),
         traffic: Traffic | None = None,
     ) -> None:
         traffic = traffic or Traffic()
@@ -187,6 +192,12 @@ class Metrics:
         self._recordings = counter("recordings_ended", "Recordings, by how they ended.", state=RECORDING_STATES)
         self._recording_bytes = counter("recording_bytes", "Size of the recordings that ended.")
         self._recording_seconds = counter("recording_seconds", "Length of the recordings that ended.")
+        self._recordings_deleted = counter("recordings_deleted", "Recordings deleted, by whom.", by=RECORDING_DELETERS)
+        self._commands = counter(
+            "api_commands", "Commands of the calling API, by name and outcome.",
+            command=commands, outcome=COMMAND_OUTCOMES,
+        )  # fmt: skip
+        self._api_refused = counter("api_requests_refused", "Requests turned away, by why.", reason=API_REFUSALS)
         reactions = "From a fact FreeSWITCH told to the next command on the wire."
         registry.register(_Shown("fsctl_reaction_seconds", reactions, (), traffic.reactions))
 
@@ -217,6 +228,18 @@ class Metrics:
         self._webhooks[event_type, outcome].inc()
         if outcome == "delivered":
             self._webhook_delivery.observe(seconds)
+
+    def observe_command(self, command: str, outcome: str) -> None:
+        """Count a command of the calling API: ``accepted`` or ``refused``."""
+        self._commands[command, outcome].inc()
+
+    def observe_api_refusal(self, reason: str) -> None:
+        """Count a request that was turned away before anybody looked at what it wants."""
+        self._api_refused[reason].inc()
+
+    def observe_recordings_deleted(self, by: str, number: int = 1) -> None:
+        """Count recordings that were deleted: by a program through the ``api``, or by ``retention``."""
+        self._recordings_deleted[by].inc(number)
 
     def exposition(self) -> tuple[bytes, str]:
         """Return everything in Prometheus's text format, and its content type."""
@@ -303,6 +326,22 @@ LIVE: Final[Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], st
         CounterMetricFamily,
         "fsctl_stream_feeds_lost",
         "Connections of mod_audio_stream that were lost while streams needed them.",
+    ),
+    "call_log_pending": (GaugeMetricFamily, "fsctl_call_log_pending", "Events that wait to be put into the call log."),
+    "call_log_written": (CounterMetricFamily, "fsctl_call_log_rows_written", "Rows written into the call log."),
+    "call_log_dropped": (CounterMetricFamily, "fsctl_call_log_dropped", "Events that the call log did not keep."),
+    "call_log_errors": (CounterMetricFamily, "fsctl_call_log_errors", "Times the call log's file failed."),
+    "dial_queue": (GaugeMetricFamily, "fsctl_dial_queue", "Calls that wait to be dialled."),
+    "dialling": (GaugeMetricFamily, "fsctl_calls_dialling", "Calls being dialled and not answered yet."),
+    "switch_connected": (
+        GaugeMetricFamily,
+        "fsctl_switch_connected",
+        "1 while the standing connection to FreeSWITCH's event socket is up.",
+    ),
+    "switch_reconnects": (
+        CounterMetricFamily,
+        "fsctl_switch_reconnects",
+        "Times that connection was made again after it was lost.",
     ),
     "evaluations": (CounterMetricFamily, "fsctl_javascript_evaluations", "Expressions that went to JavaScript."),
     "kills": (CounterMetricFamily, "fsctl_javascript_kills", "JavaScript processes killed at the deadline."),

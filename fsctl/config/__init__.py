@@ -8,15 +8,19 @@ Not here: files, sockets or programs that settings name. Whether they exist is f
 
 from __future__ import annotations
 
-from fsctl.config.kinds import Address, Kind, Route, plain, shown
+from fsctl.config.kinds import Address, DialRoute, Kind, Route, Token, plain, shown
 from fsctl.config.reading import DEFAULT_PATH, ConfigProblems, Problem, load
 from fsctl.config.sections import (
+    Api,
     Calls,
     Config,
+    Dial,
     Documents,
     EventSocket,
+    FreeSwitch,
     Http,
     Log,
+    Logs,
     Media,
     Network,
     Project,
@@ -33,14 +37,19 @@ from fsctl.config.sections import (
 __all__ = [
     "DEFAULT_PATH",
     "Address",
+    "Api",
     "Calls",
     "Config",
     "ConfigProblems",
+    "Dial",
+    "DialRoute",
     "Documents",
     "EventSocket",
+    "FreeSwitch",
     "Http",
     "Kind",
     "Log",
+    "Logs",
     "Media",
     "Network",
     "Problem",
@@ -51,6 +60,7 @@ __all__ = [
     "Setting",
     "Shutdown",
     "Streams",
+    "Token",
     "Webhooks",
     "load",
     "plain",

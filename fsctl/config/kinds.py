@@ -11,27 +11,32 @@ import ipaddress
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from fsctl.log import redact
 
 __all__ = [
+    "SCOPES",
     "Address",
+    "DialRoute",
     "Kind",
     "Route",
+    "Token",
     "Unusable",
     "address",
     "base_url",
     "choice",
+    "dial_route",
     "document",
     "flag",
     "list_of",
     "mapping_of",
     "multiple",
     "network",
+    "optional_address",
     "optional_path",
     "path",
     "plain",
@@ -42,6 +47,8 @@ __all__ = [
     "shown",
     "stream_mode",
     "text",
+    "token_text",
+    "tokens",
     "url",
     "uuid_text",
     "whole",
@@ -83,6 +90,41 @@ class Route:
 
     def __repr__(self) -> str:
         return f"Route({self.number.pattern!r}, {redact(self.document)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class DialRoute:
+    """Calls to a number that ``number`` matches as a whole go to ``endpoint``, at ``price`` per minute.
+
+    In ``endpoint``, FreeSWITCH's dial string, ``{0}`` is the number and ``{1}`` … are the expression's groups.
+    """
+
+    number: re.Pattern[str]
+    endpoint: str
+    price: float = 0.0
+    caller_id: str = ""
+
+    def fill(self, match: re.Match[str]) -> str:
+        """The dial string for a number that matched. Groups that matched nothing are empty."""
+        parts = (match[0], *(group or "" for group in match.groups()))
+        return _PLACE.sub(lambda place: parts[int(place[1])], self.endpoint)
+
+
+SCOPES: Final = ("read", "control", "dial")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Opens the REST API for one program: ``name`` is what logs call it, ``scopes`` what it may do.
+
+    What the program sends is ``token``, or stands in ``token_file``; where both are empty it is systemd's credential
+    ``api.tokens.NAME``. It is in no repr.
+    """
+
+    name: str
+    scopes: tuple[str, ...]
+    token: str = field(default="", repr=False)
+    token_file: Path | None = None
 
 
 # --- Text -------------------------------------------------------------------------------------------------------------
@@ -182,8 +224,8 @@ def multiple(step: int, low: int, high: int, unit: str) -> Kind:
     return Kind(f"a number of {unit} from {low} to {high}, a multiple of {step}", read)
 
 
-def seconds(low: float, high: float) -> Kind:
-    """Accept a duration."""
+def seconds(low: float, high: float, unit: str = "seconds") -> Kind:
+    """Accept a duration, or another quantity that need not be whole."""
 
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -191,7 +233,7 @@ def seconds(low: float, high: float) -> Kind:
         _check_range(value, low, high)
         return float(value)
 
-    return Kind(f"seconds from {low:g} to {high:g}", read)
+    return Kind(f"{unit} from {low:g} to {high:g}", read)
 
 
 def flag() -> Kind:
@@ -222,6 +264,12 @@ def address() -> Kind:
         return Address(host, int(port))
 
     return Kind("host:port, such as 127.0.0.1:8084 or [::1]:8084", read, raw=True)
+
+
+def optional_address() -> Kind:
+    """Accept an :class:`Address`; None, written "", for none."""
+    some = address()
+    return Kind(f"{some.accepts}, or '' for none", lambda value: None if value == "" else some.read(value), raw=True)
 
 
 def _check_url(line: str) -> str:
@@ -285,6 +333,36 @@ def route(value: Any) -> Route:
     return Route(pattern, source)
 
 
+_PLACE = re.compile(r"\{(\d)\}")
+_DIAL_STRING = re.compile(r"[A-Za-z][A-Za-z0-9_.]*/[^\s,|\[\]<>'\"\\]+")
+
+
+def dial_route(value: Any) -> DialRoute:
+    """Read one entry of ``dial.routes``."""
+    if not isinstance(value, dict) or not {"number", "endpoint"} <= set(value) <= set(_DIAL_ROUTE):
+        raise Unusable("a route has the keys number and endpoint, and may have caller_id and price_per_minute")
+    number = printable(value["number"])
+    try:
+        pattern = re.compile(number)
+    except re.error as error:
+        raise Unusable(f"the number {number!r} is no regular expression ({error})") from None
+    endpoint = printable(value["endpoint"])
+    if not _DIAL_STRING.fullmatch(endpoint) or ":_:" in endpoint:
+        raise Unusable(f"{endpoint!r} is no single FreeSWITCH endpoint such as sofia/gateway/carrier/{{0}}")
+    if any(int(place) > pattern.groups for place in _PLACE.findall(endpoint)):
+        raise Unusable(f"{endpoint!r} uses a group that the number {number!r} does not have")
+    price = value.get("price_per_minute", 0.0)
+    if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < 1e6:
+        raise Unusable("price_per_minute is no amount")
+    caller_id = printable(value.get("caller_id", ""))
+    if not re.fullmatch(r"\+?[0-9A-Za-z_.-]{0,64}", caller_id):
+        raise Unusable(f"{caller_id!r} is no caller id")
+    return DialRoute(pattern, endpoint, float(price), caller_id)
+
+
+_DIAL_ROUTE = ("number", "endpoint", "caller_id", "price_per_minute")
+
+
 def path() -> Kind:
     """Accept a file or directory."""
 
@@ -342,17 +420,74 @@ def scalar(value: Any) -> str | int | float | bool:
     return value
 
 
+# --- Access -----------------------------------------------------------------------------------------------------------
+
+# Nothing below quotes what it was given: any part of it may be a token in the wrong place.
+
+
+def token_text(value: Any) -> str:
+    """Read what a client of the REST API sends as its password."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-~]{16,512}", value):
+        hint = "; put it in quotes" if isinstance(value, (int, float)) else ""
+        raise Unusable(f"a token has 16 to 512 ASCII characters and no spaces{hint}")
+    return value
+
+
+def _token(value: Any) -> Token:
+    keys = {"name", "token", "token_file", "scopes"}
+    if not isinstance(value, dict) or not {"name", "scopes"} <= set(value) <= keys:
+        raise Unusable("a token has the keys name, scopes and one of token and token_file")
+    name, scopes = value["name"], value["scopes"]
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise Unusable("the name of a token has up to 64 letters, digits, dots, dashes and underscores")
+    if not isinstance(scopes, list) or not scopes or any(scope not in SCOPES for scope in scopes):
+        raise Unusable(f"the scopes of {name!r} are not a list of {', '.join(SCOPES)}")
+    if "token" in value and "token_file" in value:
+        raise Unusable(f"{name!r} has both token and token_file; keep one")
+    try:
+        text = token_text(value["token"]) if "token" in value else ""
+    except Unusable as error:
+        raise Unusable(f"{name!r}: {error}") from None
+    source = Path(file) if isinstance(file := value.get("token_file"), str) and file.isprintable() else None
+    if "token_file" in value and not (source and source.is_absolute()):
+        raise Unusable(f"the token_file of {name!r} is not an absolute path")
+    return Token(name, tuple(scope for scope in SCOPES if scope in scopes), text, source)
+
+
+def tokens() -> Kind:
+    """Accept the tokens of the REST API."""
+
+    def read(value: Any) -> tuple[Token, ...]:
+        if not isinstance(value, list):
+            raise Unusable("is not a list")
+        found = tuple(map(_token, value))
+        names = [token.name for token in found]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise Unusable(f"two tokens are named {twice!r}; rename one")
+        return found
+
+    return Kind(f"a list of {{name, token or token_file, scopes: [{', '.join(SCOPES)}]}}", read)
+
+
 # --- Showing ----------------------------------------------------------------------------------------------------------
 
 
 def plain(value: Any) -> Any:
-    """Turn the value into what YAML and JSON know: an address, a path or a route as the operator writes it."""
+    """Turn the value into what YAML and JSON know: an address, a path, a route or a token as written."""
     if value is None:
         return ""
     if isinstance(value, (Address, Path, ipaddress.IPv4Network, ipaddress.IPv6Network)):
         return str(value)
     if isinstance(value, Route):
         return {"number": value.number.pattern, "document": value.document}
+    if isinstance(value, DialRoute):
+        optional = {"caller_id": value.caller_id} if value.caller_id else {}
+        optional |= {"price_per_minute": value.price} if value.price else {}  # type: ignore[dict-item]
+        return {"number": value.number.pattern, "endpoint": value.endpoint, **optional}
+    if isinstance(value, Token):
+        source = {"token": value.token} if value.token else {}
+        source |= {"token_file": str(value.token_file)} if value.token_file else {}
+        return {"name": value.name, **source, "scopes": list(value.scopes)}
     if isinstance(value, tuple):
         return [plain(entry) for entry in value]
     return dict(value) if isinstance(value, Mapping) else value
@@ -360,6 +495,8 @@ def plain(value: Any) -> Any:
 
 def shown(value: Any, *, secret: bool = False) -> Any:
     """Like :func:`plain`, fit to be seen: ``(set)`` for secrets, no passwords in URLs."""
+    if isinstance(value, tuple) and any(isinstance(entry, Token) for entry in value):
+        return [plain(entry) | ({"token": "(set)"} if entry.token else {}) for entry in value]
     if not secret:
         return redact(plain(value))
     return dict.fromkeys(value, "(set)") if isinstance(value, Mapping) else "(set)" if value else ""

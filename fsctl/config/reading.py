@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -29,6 +29,7 @@ DEFAULT_PATH = Path("/etc/fsctl/fsctl.yaml")
 _PATH_VARIABLE = "FSCTL_CONFIG"
 _SETTINGS = settings()
 _VARIABLES = {setting.variable: setting for setting in _SETTINGS.values()}
+_WRONG: Any = object()  # stands for a value that cannot be used; None is one that can
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -74,16 +75,22 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> C
     for more in (_from_file(path, problems) if path else {}, _from_environment(environ, problems)):
         # An empty secret, as the commented file has it, takes no other one away.
         given |= {name: entry for name, entry in more.items() if entry.value != "" or not _SETTINGS[name].secret}
-    values = {name: value for name, entry in given.items() if (value := _read(name, entry, problems)) is not None}
+    values = {name: value for name, entry in given.items() if (value := _read(name, entry, problems)) is not _WRONG}
     _secrets_from_files(values, given, problems)
     _check_together(values, given, problems)
     if problems:
         raise ConfigProblems(problems)
     values["project.node_id"] = values.get("project.node_id") or socket.gethostname()
-    return Config(
+    config = Config(
         **{section: record(**_of_section(section, values)) for section, record in SECTIONS.items()},
         origins={name: entry.origin for name, entry in given.items()},
     )
+    try:
+        config.api.secrets(environ)
+    except ConfigError as error:
+        found = Problem(error.setting, config.origin(error.setting), error.problem)
+        raise ConfigProblems([found]) from None
+    return config
 
 
 def _of_section(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +104,7 @@ def _read(name: str, entry: _Given, problems: list[Problem]) -> Any:
     except ValueError as error:
         what = "is not usable" if _SETTINGS[name].secret else str(error)
         problems.append(Problem(name, entry.origin, f"{what}; expected {kind.accepts}"))
-        return None
+        return _WRONG
 
 
 def _unknown(word: str, what: str, known: list[str]) -> str:
@@ -160,7 +167,8 @@ def _secrets_from_files(values: dict[str, Any], given: _GivenByName, problems: l
             problems.append(Problem(name, direct.origin, f"{name} and {name}_file are both set; keep one"))
             continue
         if direct is None or direct.rank < file_given.rank:
-            values[name] = _secret(f"{name}_file", path, file_given.origin, problems)
+            text = _secret(f"{name}_file", path, file_given.origin, problems)
+            values[name] = None if text is None else _read(name, replace(file_given, value=text), problems)
             given[name] = file_given
 
 
@@ -171,6 +179,10 @@ def _check_together(values: Mapping[str, Any], given: _GivenByName, problems: li
     if cache == recordings or cache in recordings.parents or recordings in cache.parents:
         origin = given[name].origin if name in given else given[other].origin
         problems.append(Problem(name, origin, f"and {other} overlap: making room in the cache would delete recordings"))
+    keys = ("recordings.link_key", "project.signing_key")
+    if values.get("recordings.link_seconds") and not any(key in given for key in keys):
+        problem = "URLs that expire need a key: set recordings.link_key, link_key_file or project.signing_key"
+        problems.append(Problem("recordings.link_seconds", given["recordings.link_seconds"].origin, problem))
     if values.get("streams.mode", _SETTINGS["streams.mode"].default) == "hub":
         for name, allowed in (("streams.frame_ms", (20, 40, 60)), ("streams.sample_rate", (8000, 16000, 24000))):
             if values.get(name, _SETTINGS[name].default) not in allowed:

@@ -7,29 +7,35 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping  # noqa: TC003 - get_type_hints reads Config at run time
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
 from fsctl.config import kinds
-from fsctl.config.kinds import Address, Kind, Route, plain, shown
+from fsctl.config.kinds import Address, DialRoute, Kind, Route, Token, plain, shown
+from fsctl.errors import ConfigError
 
 if TYPE_CHECKING:
     import ipaddress
-    from pathlib import Path
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
     "SECTIONS",
+    "Api",
     "Calls",
     "Config",
+    "Dial",
     "Documents",
     "EventSocket",
+    "FreeSwitch",
     "Http",
     "Log",
+    "Logs",
     "Media",
     "Network",
     "Project",
@@ -121,6 +127,65 @@ class Http(_Section):
     public_url: str = _setting(
         "http://127.0.0.1:8086", kinds.base_url(), "How customers reach that server; recording URLs begin with it."
     )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Api(_Section):
+    """Who may use the REST API, and how much."""
+
+    tokens: tuple[Token, ...] = _setting(
+        [],
+        kinds.tokens(),
+        "Who may use the API, with HTTP Basic (project.project_id : token); without a token it is closed to everybody.",
+    )
+    requests_per_second: int = _setting(
+        200, kinds.whole(1, 100_000, "requests"), "How many requests a second a token may make in the long run."
+    )
+    burst: int = _setting(
+        400, kinds.whole(1, 1_000_000, "requests"), "How many requests a token may make at once after a quiet time."
+    )
+    strict_parameters: bool = _setting(
+        False, kinds.flag(), "Whether a command with unknown parameters is refused; otherwise they go into the log."
+    )
+    idempotency_seconds: int = _setting(
+        86_400,
+        kinds.whole(1, 604_800, "seconds"),
+        "How long the answer to a request with an Idempotency-Key is repeated; a restart forgets it.",
+    )
+    idempotency_entries: int = _setting(
+        10_000, kinds.whole(1, 1_000_000, "answers"), "Answers kept for that; the one longest unasked for goes first."
+    )
+
+    def secrets(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """Return what each token's program sends, by the token's name, from where it is kept.
+
+        Raises ConfigError for a file or credential that cannot be read or holds no token, and for two that are the
+        same.
+        """
+        found: dict[str, str] = {}
+        for entry in self.tokens:
+            text = entry.token or _kept(entry, environ.get("CREDENTIALS_DIRECTORY", ""))
+            if other := next((name for name, known in found.items() if known == text), None):
+                raise ConfigError("api.tokens", f"{other!r} and {entry.name!r} are the same token; make another one")
+            found[entry.name] = text
+        return found
+
+
+def _kept(entry: Token, credentials: str) -> str:
+    """Read a token from its file, or from the file systemd made of its credential."""
+    credential = f"api.tokens.{entry.name}"
+    path = entry.token_file or (Path(credentials, credential) if credentials else None)
+    if path is None:
+        hint = f"set token or token_file, or hand it over as systemd's credential {credential}"
+        raise ConfigError("api.tokens", f"{entry.name!r} has no token; {hint}")
+    try:
+        return kinds.token_text(path.read_text(encoding="utf-8").strip())
+    except OSError as error:
+        raise ConfigError("api.tokens", f"{entry.name!r}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError("api.tokens", f"{entry.name!r}: {path} is not text") from None
+    except kinds.Unusable as error:
+        raise ConfigError("api.tokens", f"{entry.name!r}: {path}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -309,7 +374,7 @@ class Media(_Section):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Recordings(_Section):
-    """Where FreeSWITCH writes recordings."""
+    """Where FreeSWITCH writes recordings, whom their links let in, and how long they are kept."""
 
     directory: Path = _setting(
         "/var/lib/fsctl/recordings",
@@ -320,6 +385,43 @@ class Recordings(_Section):
         104_857_600,
         kinds.whole(0, 1_099_511_627_776, "bytes"),
         "With less free space than this, no recording is started.",
+    )
+    link_seconds: int = _setting(
+        0,
+        kinds.whole(0, 315_360_000, "seconds"),
+        "How long a recording's URL works once it was handed out; 0 is for ever: its name alone is the permission.",
+    )
+    link_key: str = _setting(
+        "",
+        kinds.text("a key of at least 16 characters, or '' for none", r"(.{16,})?"),
+        "The key that signs URLs which expire; without one it is made from project.signing_key.",
+        secret=True,
+    )
+    link_key_file: Path | None = _setting(
+        "", kinds.optional_path(), "A file that holds that key, so that it is in no configuration file."
+    )
+    retention_days: int = _setting(
+        0, kinds.whole(0, 3650, "days"), "After how many days a recording is deleted; 0 keeps all for ever."
+    )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Logs(_Section):
+    """What is kept of each call, for GET /api/voice/logs."""
+
+    database: str = _setting(
+        "/var/lib/fsctl/calls.db",
+        kinds.text("an absolute path, or '' for none", r"(/.*)?"),
+        "The file that calls and their events are kept in, on a local disk; empty means that nothing is kept.",
+    )
+    retention_days: int = _setting(30, kinds.whole(1, 3650, "days"), "How long a call is kept.")
+    max_calls: int = _setting(
+        100_000, kinds.whole(1, 100_000_000, "calls"), "How many calls are kept; the oldest go first."
+    )
+    max_pending: int = _setting(
+        20_000,
+        kinds.whole(100, 1_000_000, "events"),
+        "Events waiting for the disk; beyond it new ones are dropped and counted.",
     )
 
 
@@ -359,6 +461,48 @@ class Streams(_Section):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class FreeSwitch(_Section):
+    """The standing connection to FreeSWITCH's own event socket, which dialled calls need."""
+
+    event_socket: Address | None = _setting(
+        "127.0.0.1:8021", kinds.optional_address(), "FreeSWITCH's event socket; empty means that fsctl dials no calls."
+    )
+    password: str = _setting("ClueCon", kinds.text(), "Its password.", secret=True)
+    password_file: Path | None = _setting(
+        "", kinds.optional_path(), "A file that holds the password, so that it is in no configuration file."
+    )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Dial(_Section):
+    """Calls that REST clients ask for."""
+
+    routes: tuple[DialRoute, ...] = _setting(
+        [],
+        kinds.list_of(kinds.dial_route, "a list of {number: regular expression, endpoint: sofia/gateway/NAME/{0}, …}"),
+        "Where numbers are dialled; the first route whose expression matches the whole number wins.",
+    )
+    sip_profile: str = _setting(
+        "external", kinds.text("a profile's name", r"[A-Za-z0-9_.-]+"), "The sofia profile that dials SIP URIs."
+    )
+    user_domains: tuple[str, ...] = _setting(
+        [],
+        kinds.list_of(kinds.printable, "a list of domains"),
+        "Domains whose SIP URIs mean users registered at this FreeSWITCH.",
+    )
+    sip_hosts: tuple[str, ...] = _setting(
+        [],
+        kinds.list_of(kinds.printable, "a list of hosts"),
+        "The only hosts that SIP URIs may name; without any, every host on the public internet.",
+    )
+    calls_per_second: float = _setting(
+        10.0, kinds.seconds(0.1, 1000, "calls a second"), "How fast calls are begun; more wait in the queue."
+    )
+    max_queued: int = _setting(10_000, kinds.whole(0, 1_000_000, "calls"), "Calls waiting; one more is refused.")
+    timeout: int = _setting(60, kinds.whole(1, 600, "seconds"), "How long it rings where the request does not say.")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Shutdown(_Section):
     """How we stop."""
 
@@ -385,6 +529,7 @@ class Config:
 
     event_socket: EventSocket = field(default_factory=EventSocket)
     http: Http = field(default_factory=Http)
+    api: Api = field(default_factory=Api)
     project: Project = field(default_factory=lambda: Project(node_id=socket.gethostname()))
     documents: Documents = field(default_factory=Documents)
     script: Script = field(default_factory=Script)
@@ -393,7 +538,10 @@ class Config:
     network: Network = field(default_factory=Network)
     media: Media = field(default_factory=Media)
     recordings: Recordings = field(default_factory=Recordings)
+    logs: Logs = field(default_factory=Logs)
     streams: Streams = field(default_factory=Streams)
+    freeswitch: FreeSwitch = field(default_factory=FreeSwitch)
+    dial: Dial = field(default_factory=Dial)
     shutdown: Shutdown = field(default_factory=Shutdown)
     log: Log = field(default_factory=Log)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
