@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -17,21 +18,31 @@ from prometheus_client import CollectorRegistry
 
 from fsctl import __version__, systemd
 from fsctl import log as logs
+from fsctl.api.access import Access
 from fsctl.api.app import make_app
+from fsctl.api.calls import CallCommands
+from fsctl.api.idempotency import Idempotency
+from fsctl.api.logs import voice_logs
+from fsctl.api.openapi import OpenApi, document
+from fsctl.api.recordings import recording_resources
 from fsctl.api.server import HttpServer
+from fsctl.api.streams import stream_resources
 from fsctl.bus import Bus
 from fsctl.call.calls import Calls
 from fsctl.call.services import Services
 from fsctl.clock import Clock
+from fsctl.dialling import Dialler
 from fsctl.esl.listener import Listener
+from fsctl.esl.switch import SwitchLink
 from fsctl.fetch import Documents, DocumentSettings
 from fsctl.freeswitch.speech import Recogniser
 from fsctl.javascript.engine import Engine
 from fsctl.journal import journal as write_journal
+from fsctl.logs.store import CallLog
 from fsctl.media.files import Files
-from fsctl.media.recordings import Recordings
+from fsctl.media.recordings import Links, Recordings, Retention, link_key
 from fsctl.media.voices import Voices
-from fsctl.methods import METHODS
+from fsctl.methods import COMMANDS, METHODS
 from fsctl.metrics import Metrics
 from fsctl.session import House, Session
 from fsctl.streams.endpoint import Limits as StreamLimits
@@ -64,7 +75,8 @@ class Server:
     ``observers`` hear every event besides webhooks and metrics. ``web`` asks for documents and for scripts,
     ``messenger`` carries webhooks and ``files`` gives sounds from URLs, where these are not the real ones; ``vars`` and
     ``params`` are what each call's first document begins with; ``journal`` off leaves events out of the log, for who
-    tells them otherwise. Raises OSError when an address cannot be had.
+    tells them otherwise. Raises OSError when an address cannot be had, ConfigError when a token of the API or a
+    key for links cannot.
     """
 
     def __init__(
@@ -88,8 +100,9 @@ class Server:
         self.engine = Engine(
             memory_bytes=config.script.expression_memory_bytes, deadline_seconds=config.script.expression_timeout
         )
+        policy = Policy(allow_private=config.network.allow_private)
         self.web = web or Client(
-            Policy(allow_private=config.network.allow_private),
+            policy,
             user_agent=f"fsctl/{__version__}",
             pool_size=config.webhooks.concurrency_per_host,
         )
@@ -109,24 +122,36 @@ class Server:
             on_outcome=lambda *outcome: self.metrics.observe_webhook(*outcome),  # noqa: PLW0108 - made below
         )
         self.traffic = Traffic()
-        self.metrics = Metrics(CollectorRegistry(), live=self._live, methods=METHODS.names, traffic=self.traffic)
-        self.bus = Bus(*([write_journal] if journal else []), self.metrics, self.sender, *observers)
-        recordings = Recordings(
-            config.recordings.directory, config.http.public_url, min_free_bytes=config.recordings.min_free_bytes
+        self.metrics = Metrics(
+            CollectorRegistry(),
+            live=self._live,
+            methods=METHODS.names,
+            commands=("dial", "update", *COMMANDS.names),
+            traffic=self.traffic,
+        )
+        self.call_log = _call_log(config)
+        kept = [] if self.call_log is None else [self.call_log]
+        self.bus = Bus(*([write_journal] if journal else []), self.metrics, self.sender, *kept, *observers)
+        self.recordings = Recordings(
+            config.recordings.directory,
+            config.http.public_url,
+            min_free_bytes=config.recordings.min_free_bytes,
+            links=_links(config),
+        )
+        self.retention = self._retention()
+        self.files = files or Files(
+            self.web,
+            cache_directory=config.media.cache_directory,
+            max_bytes=config.media.cache_max_bytes,
+            max_file_bytes=config.media.max_file_bytes,
+            timeout=config.media.timeout,
+            own_urls=self.recordings.path_of_url,
         )
         services = Services(
             clock=clock,
             web=self.web,
-            files=files
-            or Files(
-                self.web,
-                cache_directory=config.media.cache_directory,
-                max_bytes=config.media.cache_max_bytes,
-                max_file_bytes=config.media.max_file_bytes,
-                timeout=config.media.timeout,
-                own_urls=recordings.path_of_url,
-            ),
-            recordings=recordings,
+            files=self.files,
+            recordings=self.recordings,
             voices=Voices(config.media.tts_engine, config.media.tts_voice, config.media.voices),
             streams=config.streams,
             hub=self.hub,
@@ -136,11 +161,22 @@ class Server:
             if config.media.asr_engine
             else None,
         )
+        self.link = self._link()
+        self.dialler = Dialler(
+            self.link,
+            config=config,
+            policy=policy,
+            calls=self.calls,
+            services=services,
+            emit=self.bus.emit,
+            target=self._handed_over_at,
+        )
+        self.documents = self._documents()
         house = House(
             config=config,
             calls=self.calls,
             services=services,
-            documents=self._documents(),
+            documents=self.documents,
             methods=METHODS,
             limits=_limits(config),
             evaluate=self.engine.evaluate,
@@ -148,6 +184,7 @@ class Server:
             traffic=self.traffic,
             vars=vars or {},
             params=params or {},
+            adopt=self.dialler.adopt,
         )
         listen = config.event_socket
         self.listener = Listener(
@@ -159,8 +196,81 @@ class Server:
         )
         self.http = HttpServer(
             sockets.get("http") or tuple(config.http.listen),
-            make_app(metrics=self.metrics, health=self.health, recordings=config.recordings.directory),
+            make_app(
+                metrics=self.metrics,
+                health=self.health,
+                recordings=config.recordings.directory,
+                resources=self._resources(),
+                middleware=(
+                    Access(config.project.project_id, config.api, on_refused=self.metrics.observe_api_refusal),
+                    Idempotency(seconds=config.api.idempotency_seconds, entries=config.api.idempotency_entries),
+                ),
+            ),
         )
+
+    def _link(self) -> SwitchLink | None:
+        switch = self.config.freeswitch
+        if switch.event_socket is None:
+            return None
+        return SwitchLink(
+            switch.event_socket,
+            switch.password,
+            on_up=lambda restarted: self.dialler.reconnected(restarted=restarted),
+            timeout=self.config.event_socket.command_timeout,
+        )
+
+    def _handed_over_at(self) -> tuple[str, int]:
+        """Where FreeSWITCH reaches us with a call that we dialled."""
+        host, port = self.listener.address
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 - what we listen on
+
+    def _resources(self) -> dict[str, object]:
+        config = self.config
+        resources: dict[str, object] = (
+            {} if self.call_log is None else voice_logs(self.call_log, config.http.public_url)
+        )
+        resources["/api/calling/calls"] = CallCommands(
+            self.calls,
+            COMMANDS,
+            self.dialler,
+            compile_document=lambda text: self.documents.compile(text, name="inline"),
+            admit=self.web.admit,
+            strict=config.api.strict_parameters,
+            on_command=self.metrics.observe_command,
+        )
+        resources |= stream_resources(self.calls, strict=config.api.strict_parameters)
+        # Also what links open: the application's own resource knows of no links that expire.
+        resources |= recording_resources(
+            self.recordings,
+            being_written=self._being_recorded,
+            on_deleted=self._recording_deleted,
+        )
+        resources["/openapi.json"] = OpenApi(
+            lambda: document(
+                resources, COMMANDS, public_url=config.http.public_url, strict=config.api.strict_parameters
+            )
+        )
+        return resources
+
+    def _retention(self) -> Retention | None:
+        settings = self.config.recordings
+        if not settings.retention_days:
+            return None
+        return Retention(
+            settings.directory,
+            settings.retention_days,
+            being_written=self._being_recorded,
+            on_deleted=lambda number: self.metrics.observe_recordings_deleted("retention", number),
+        )
+
+    def _recording_deleted(self, recording_id: str) -> None:
+        self.metrics.observe_recordings_deleted("api")
+        gevent.get_hub().threadpool.apply(self.files.forget_recording, (recording_id,))
+
+    def _being_recorded(self) -> frozenset[str]:
+        """The ids of the recordings that go on now."""
+        controls = (control for call in self.calls for control in call.controls.running("record"))
+        return frozenset(control.detail["recording_id"] for control in controls if "recording_id" in control.detail)
 
     def _documents(self) -> Documents:
         config = self.config
@@ -183,11 +293,19 @@ class Server:
 
     def start(self) -> None:
         """Listen. Raises OSError, naming the address, when one is taken."""
+        if self.call_log is not None:
+            self.call_log.start()
+        if self.retention is not None:
+            self.retention.start()
         self.http.start()
         if self.config.streams.mode == "hub":
             self.hub.start()
         self.listener.start()
+        if self.link is not None:
+            self.link.start()
         log.info("listening", version=__version__, event_socket=_address(self.listener.address))
+        if not self.config.api.tokens:
+            log.info("api_closed", hint="to open the REST API, put {name, token_file, scopes} into api.tokens")
 
     def health(self) -> dict[str, tuple[bool, str]]:
         """What makes us ready for calls, each with whether it is so and what there is to say."""
@@ -196,11 +314,13 @@ class Server:
         return {
             "event_socket": (self.listener.accepting, "accepting calls" if self.listener.accepting else "draining"),
             "webhooks": (backlog < most, f"{backlog} of at most {most} waiting"),
+            **({} if self.link is None else {"freeswitch": (self.link.connected, self.link.problem or "connected")}),
         }
 
     def drain(self, seconds: float) -> bool:
         """Take no more calls and let the running ones end; False when some had to be left."""
         self.listener.drain()
+        self.dialler.drain()
         log.info("draining", calls=len(self.calls), seconds=seconds)
         done = self.listener.wait_empty(seconds)
         if not done:
@@ -212,12 +332,19 @@ class Server:
 
     def stop(self) -> None:
         """Send what webhooks are waiting, and close everything."""
+        self.dialler.close()
         self.listener.stop()
+        if self.link is not None:
+            self.link.stop()
         if self.config.streams.mode == "hub":
             self.hub.stop()
         self.sender.drain(WEBHOOK_DRAIN_SECONDS)
         self.sender.close()
         self.http.stop()
+        if self.retention is not None:
+            self.retention.stop()
+        if self.call_log is not None:
+            self.call_log.close()
         self.engine.close()
         self.web.close()
 
@@ -229,15 +356,31 @@ class Server:
             "streams_reconnected": self.hub.counters.reconnected,
             "streams_refused": self.hub.counters.refused_clients,
             "streams_feeds_lost": self.hub.counters.lost_feeds,
+            "dial_queue": self.dialler.waiting,
+            "dialling": len(self.dialler) - self.dialler.waiting,
+            "switch_connected": int(self.link is not None and self.link.connected),
+            "switch_reconnects": 0 if self.link is None else self.link.reconnects,
             "evaluations": self.engine.evaluations,
             "kills": self.engine.kills,
             "deaths": self.engine.deaths,
+            **({} if self.call_log is None else self.call_log.counts()),
         }
 
 
-def _recogniser(config: Config) -> Recogniser | None:
-    media = config.media
-    return Recogniser(media.asr_engine, media.asr_grammar) if media.asr_engine else None
+def _call_log(config: Config) -> CallLog | None:
+    kept = config.logs
+    if not kept.database:
+        return None
+    return CallLog(
+        Path(kept.database), retention_days=kept.retention_days, max_calls=kept.max_calls, max_pending=kept.max_pending
+    )
+
+
+def _links(config: Config) -> Links | None:
+    settings = config.recordings
+    if not settings.link_seconds:
+        return None
+    return Links(link_key(settings.link_key, config.project.signing_key), settings.link_seconds)
 
 
 def _limits(config: Config) -> Limits:

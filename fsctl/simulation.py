@@ -30,6 +30,7 @@ from fsctl.simulator.caller import keys
 from fsctl.simulator.media import RATE, silence, write_wav
 from fsctl.stage import Stage, on_loopback, scratch
 from fsctl.story import Entry, Story, short
+from fsctl.streams import rtp
 from fsctl.streams.sink import Sink
 from fsctl.web import Client, Dialled, Policy, Response, redact
 
@@ -154,6 +155,7 @@ class _Simulation(Stage):
             params=params,
         )
         self.server.engine.evaluate("0", {})  # its child starts now, not in the middle of an instruction
+        self.server.hub.packets = lambda _addr, _port: rtp.connected("127.0.0.1", 9)  # nobody's address is sent to
 
     def __exit__(self, *why: object) -> None:
         super().__exit__(*why)

@@ -85,6 +85,7 @@ def listening() -> socket.socket:
 def on_loopback(config: Config, directory: Path, clock: Clock) -> Config:
     """The settings with everything that is written going below ``directory``, for a call at the clock's speed.
 
+    No log of the call is kept: what is told of it is all there is to know.
     Streams are connected in real time, which is no less for a call that runs fast.
     """
     streams = replace(
@@ -99,6 +100,8 @@ def on_loopback(config: Config, directory: Path, clock: Clock) -> Config:
         recordings=replace(config.recordings, directory=directory / "recordings", min_free_bytes=0),
         media=replace(config.media, cache_directory=directory / "sounds"),
         streams=streams,
+        logs=replace(config.logs, database=""),
+        freeswitch=replace(config.freeswitch, event_socket=None),
     )
 
 

@@ -425,3 +425,205 @@ documents: {default: 'https://me:hunter2@h.example/y', routes: [{number: '1', do
     assert "hunter2" not in str([shown(config.value(name)) for name in settings()])
     (problem,) = problems(file("webhooks: {call_state_url: 'ftp://me:hunter2@h.example/x'}"))
     assert "hunter2" not in problem
+
+
+# --- Tokens of the API ------------------------------------------------------------------------------------------------
+
+TOKEN = "0123456789abcdef-never-to-be-seen"
+
+
+def test_without_settings_the_api_has_no_token():
+    assert Config().api.tokens == ()
+    assert Config().api.secrets({}) == {}
+
+
+def tokens_as_value(path, _directory):
+    return path(f"api: {{tokens: [{{name: crm, token: {TOKEN}, scopes: [control, read]}}]}}"), {}
+
+
+def tokens_as_variable(_path, _directory):
+    return None, {"FSCTL_API_TOKENS": f"[{{name: crm, token: '{TOKEN}', scopes: [control, read]}}]"}
+
+
+def tokens_as_file(path, directory):
+    (directory / "token").write_text(TOKEN + "\n", encoding="utf-8")
+    return path(f"api: {{tokens: [{{name: crm, token_file: {directory}/token, scopes: [control, read]}}]}}"), {}
+
+
+def tokens_as_credential(path, directory):
+    (directory / "api.tokens.crm").write_text(TOKEN + "\n", encoding="utf-8")
+    return path("api: {tokens: [{name: crm, scopes: [control, read]}]}"), {"CREDENTIALS_DIRECTORY": str(directory)}
+
+
+@pytest.mark.parametrize(
+    "way", [tokens_as_value, tokens_as_variable, tokens_as_file, tokens_as_credential], ids=lambda way: way.__name__
+)
+def test_a_token_comes_from_where_it_was_put_and_is_never_shown(file, tmp_path, way):
+    path, environ = way(file, tmp_path)
+    config = load(path, environ)
+
+    (token,) = config.api.tokens
+    assert (token.name, token.scopes) == ("crm", ("read", "control"))
+    assert config.api.secrets(environ) == {"crm": TOKEN}
+    for text in (
+        repr(config),
+        repr(token),
+        str(shown(config.api.tokens)),
+        str([shown(config.value(n)) for n in settings()]),
+    ):
+        assert TOKEN not in text
+    (entry,) = shown(config.api.tokens)
+    assert (entry["name"], entry["scopes"]) == ("crm", ["read", "control"])
+    assert entry.get("token") == ("(set)" if token.token else None)
+    assert entry.get("token_file") == (str(tmp_path / "token") if token.token_file else None)
+
+
+def one(**changes):
+    entry = {"name": "crm", "token": TOKEN, "scopes": ["read"], **changes}
+    entry = {key: value for key, value in entry.items() if value is not ...}
+    return yaml.safe_dump({"api": {"tokens": [entry]}}, default_flow_style=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        pytest.param(f"api: {{tokens: {TOKEN}}}", "is not a list", id="no list"),
+        pytest.param(f"api: {{tokens: [{TOKEN}]}}", "has the keys name, scopes", id="no mapping"),
+        pytest.param(f"api: {{tokens: [{{crm: {TOKEN}}}]}}", "has the keys name, scopes", id="other keys"),
+        pytest.param(one(secret=TOKEN), "has the keys name, scopes", id="a key too many"),
+        pytest.param(one(name=...), "has the keys name, scopes", id="no name"),
+        pytest.param(one(scopes=...), "has the keys name, scopes", id="no scopes"),
+        pytest.param(one(name=TOKEN * 3), "the name of a token has", id="a long name"),
+        pytest.param(one(name="../crm"), "the name of a token has", id="a name that leaves the directory"),
+        pytest.param(one(name=5), "the name of a token has", id="a number as the name"),
+        pytest.param(one(token="a" * 15), "'crm': a token has 16 to 512", id="too short"),
+        pytest.param(one(token="a" * 513), "'crm': a token has 16 to 512", id="too long"),
+        pytest.param(one(token="1234567890 abcdefg"), "no spaces", id="with a space"),
+        pytest.param(one(token="ä" * 20), "ASCII", id="no ASCII"),
+        pytest.param(one(token=f"{TOKEN}\n"), "16 to 512", id="with a line break"),
+        pytest.param(one(token=12345678901234567890), "put it in quotes", id="a number"),
+        pytest.param(one(token=None), "16 to 512", id="an empty value"),
+        pytest.param(one(token=""), "16 to 512", id="empty"),
+        pytest.param(one(token_file="/x"), "has both token and token_file", id="in two places"),
+        pytest.param(one(token=..., token_file="x"), "not an absolute path", id="a relative path"),
+        pytest.param(one(token=..., token_file=""), "not an absolute path", id="no path"),
+        pytest.param(one(token=..., token_file="/a\nb"), "not an absolute path", id="a path that cannot be shown"),
+        pytest.param(one(scopes=[]), "the scopes of 'crm'", id="empty scopes"),
+        pytest.param(one(scopes="read"), "the scopes of 'crm'", id="scopes that are no list"),
+        pytest.param(one(scopes=["read", "write"]), "read, control, dial", id="an unknown scope"),
+        pytest.param(one(scopes=[["read"]]), "read, control, dial", id="a scope that is a list"),
+    ],
+)
+def test_a_wrong_token_is_said_without_being_quoted(file, text, wrong):
+    (problem,) = problems(file(text))
+
+    assert "api.tokens" in problem
+    assert wrong in problem
+    assert "; expected a list of {name, token or token_file, scopes: [read, control, dial]}" in problem
+    for secret in (TOKEN, "a" * 15, "1234567890", "ä" * 20):
+        assert secret not in problem
+
+
+def test_two_tokens_have_two_names(file):
+    (problem,) = problems(
+        file(f"""
+api:
+  tokens:
+    - {{name: crm, token: {TOKEN}, scopes: [read]}}
+    - {{name: crm, token: {TOKEN}-2, scopes: [dial]}}
+""")
+    )
+    assert "two tokens are named 'crm'; rename one" in problem
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, "No such file", id="missing"),
+        pytest.param(b"", "16 to 512", id="empty"),
+        pytest.param(b"too-short", "16 to 512", id="short"),
+        pytest.param(b"0123456789abcdef\n0123456789abcdef", "no spaces", id="two lines"),
+        pytest.param(b"\xff" * 20, "is not text", id="binary"),
+    ],
+)
+@pytest.mark.parametrize("way", ["token_file", "credential"])
+def test_a_token_that_cannot_be_read_is_said_with_its_file(file, tmp_path, way, content, message):
+    source = tmp_path / "api.tokens.crm"
+    if content is not None:
+        source.write_bytes(content)
+    entry = f"token_file: {source}, " if way == "token_file" else ""
+    path = file(f"api: {{tokens: [{{name: crm, {entry}scopes: [read]}}]}}")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ).api.secrets(environ)
+
+    for part in ("api.tokens", "'crm'", str(source), message):
+        assert part in str(caught.value)
+    assert "too-short" not in str(caught.value)
+
+
+def test_a_token_that_is_nowhere_is_said_with_what_to_do(file):
+    path = file("api: {tokens: [{name: crm, scopes: [read]}]}")
+
+    with pytest.raises(ConfigError, match=r"'crm' has no token; set token or token_file, .* api\.tokens\.crm"):
+        load(path, {}).api.secrets({})
+
+
+def test_two_names_for_one_token_are_refused(file, tmp_path):
+    (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
+    path = file(f"""
+api:
+  tokens:
+    - {{name: crm, token: {TOKEN}, scopes: [read]}}
+    - {{name: board, token_file: {tmp_path}/token, scopes: [dial]}}
+""")
+
+    with pytest.raises(ConfigError, match="'crm' and 'board' are the same token") as caught:
+        load(path, {}).api.secrets({})
+    assert TOKEN not in str(caught.value)
+
+
+# --- Dialling ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_event_socket_is_none_and_not_the_default(file):
+    assert load(file("freeswitch: {event_socket: ''}"), {}).freeswitch.event_socket is None
+    assert load(None, {"FSCTL_FREESWITCH_EVENT_SOCKET": ""}).freeswitch.event_socket is None
+    assert str(load(None, {}).freeswitch.event_socket) == "127.0.0.1:8021"
+
+
+def test_the_password_of_the_event_socket_is_shown_nowhere(file, tmp_path):
+    (tmp_path / "password").write_text("s3cret-word\n")
+    config = load(file(f"freeswitch: {{password_file: {tmp_path}/password}}"), {})
+
+    assert config.freeswitch.password == "s3cret-word"
+    assert "s3cret" not in repr(config)
+
+
+def test_a_route_fills_its_endpoint(file):
+    config = load(file(r"dial: {routes: [{number: '\+1(\d{3})(\d+)?', endpoint: 'sofia/gateway/c/{1}-{2}-{0}'}]}"), {})
+    (route,) = config.dial.routes
+
+    assert route.fill(route.number.fullmatch("+12345")) == "sofia/gateway/c/234-5-+12345"
+    assert route.fill(route.number.fullmatch("+1234")) == "sofia/gateway/c/234--+1234"
+
+
+@pytest.mark.parametrize(
+    ("route", "problem"),
+    [
+        ("{number: '1'}", "keys number and endpoint"),
+        ("{number: '1', endpoint: 'user/1', colour: red}", "keys number and endpoint"),
+        ("{number: '(', endpoint: 'user/1'}", "no regular expression"),
+        ("{number: '1', endpoint: 'nowhere'}", "no single FreeSWITCH endpoint"),
+        ("{number: '1', endpoint: 'user/1,user/2'}", "no single FreeSWITCH endpoint"),
+        ("{number: '1', endpoint: 'user/1|user/2'}", "no single FreeSWITCH endpoint"),
+        ("{number: '1', endpoint: 'a/1:_:b/2'}", "no single FreeSWITCH endpoint"),
+        ("{number: '1', endpoint: '{x=y}user/1'}", "no single FreeSWITCH endpoint"),
+        ("{number: '1', endpoint: 'user/{1}'}", "a group that the number"),
+        ("{number: '1', endpoint: 'user/1', price_per_minute: -1}", "price_per_minute"),
+        ("{number: '1', endpoint: 'user/1', caller_id: 'a b'}", "caller id"),
+    ],
+)
+def test_a_route_that_is_wrong(file, route, problem):
+    assert any(problem in found for found in problems(file(f"dial: {{routes: [{route}]}}")))

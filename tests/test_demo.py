@@ -75,7 +75,7 @@ def test_people_get_the_story_and_where_to_go(scratch):
         r"  FreeSWITCH +simulated",
         r" +0\.\d\d  document +http://127\.0\.0\.1:\d+/document: ok$",
         r" +0\.\d\d  answer +main:4$",
-        r" +0\.\d\d    > answer$",
+        r" +0\.\d\d    > uuid_answer$",
         r" +\d+\.\d\d    = ok .*stream_result=success",
         r" +\d+\.\d\d  webhook +POST http://127\.0\.0\.1:\d+/webhooks  calling\.call\.stream  streaming$",
         r" +\d+\.\d\d    > uuid_record start /",

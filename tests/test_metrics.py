@@ -234,7 +234,7 @@ def test_nothing_is_kept_of_a_call_that_ended(bench):
             id="webhook dropped",
         ),
         pytest.param(
-            lambda m: m.observe_webhook("calling.call.tap", "failed", 0.0),
+            lambda m: m.observe_webhook("calling.call.fax", "failed", 0.0),
             {"fsctl_webhooks_total event_type=other outcome=failed": 1},
             id="webhook of a kind without a row",
         ),

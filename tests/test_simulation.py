@@ -127,13 +127,13 @@ METHODS = {
     "answer": (
         [{"answer": {"max_duration": 60, "codecs": "PCMU,G722"}}],
         {"answer_result": "success"},
-        ["answer", "uuid_setvar absolute_codec_string PCMU,G722"],
+        ["uuid_answer", "uuid_setvar absolute_codec_string PCMU,G722"],
     ),
     "answer ends a call that is too long": ([{"answer": {"max_duration": 2}}, {"sleep": -1}], {}, []),
     "hangup, bare": (["hangup"], {}, ["uuid_kill NORMAL_CLEARING"]),
     "hangup with busy": ([{"hangup": {"reason": "busy"}}], {}, ["uuid_kill USER_BUSY"]),
     "hangup with decline": ([{"hangup": {"reason": "decline"}}], {}, ["uuid_kill CALL_REJECTED"]),
-    "play, one sound": ([{"play": {"url": "say: One."}}], {}, ["answer", "speak flite|slt|One."]),
+    "play, one sound": ([{"play": {"url": "say: One."}}], {}, ["uuid_answer", "speak flite|slt|One."]),
     "play, several, louder": (
         [{"play": {"urls": ["silence: 0.5", "ring: 1: us", "say:Two"], "volume": 7, "say_voice": "Polly.Salli",
                    "say_language": "en-US", "say_gender": "female"}}],
@@ -141,7 +141,7 @@ METHODS = {
         ["playback silence_stream://500", r"playback tone_stream://v=0;%\(1000,0,440,480\);loops=1",
          "uuid_audio start write level 2", "uuid_audio stop"],
     ),
-    "play before the answer": ([{"play": {"url": "ring: uk", "auto_answer": False}}], {}, ["pre_answer"]),
+    "play before the answer": ([{"play": {"url": "ring: uk", "auto_answer": False}}], {}, ["uuid_pre_answer"]),
     "play tells its status_url": (
         [{"play": {"url": "silence: 1", "status_url": "https://hooks.invalid/p"}}], {}, []
     ),
@@ -279,7 +279,7 @@ def test_commands_are_told_with_the_instruction_that_made_them(simulate):
         {"answer": {}}, {"user_event": {"event": {"a": 1}}}, {"play": {"url": "say: Loud.", "volume": 7}},
         {"sleep": 10}, {"hangup": {}},
     ])  # fmt: skip
-    assert told.commands("answer") == ["answer"]
+    assert told.commands("answer") == ["uuid_answer"]
     assert told.commands("user_event") == ['sendevent CUSTOM fsctl::user_event {"a": 1}']
     assert told.commands("play") == ["uuid_audio start write level 2", "speak flite|slt|Loud.", "uuid_audio stop"]
     assert told.commands("sleep") == []

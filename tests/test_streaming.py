@@ -67,6 +67,7 @@ def run(tmp_path):
             http=replace(config.http, listen=("127.0.0.1", 0)),
             documents=replace(config.documents, default="main.yaml", directory=tmp_path),
             recordings=replace(config.recordings, directory=tmp_path / "recordings"),
+            logs=replace(config.logs, database=""),
             media=replace(config.media, cache_directory=tmp_path / "cache"),
             network=replace(config.network, allow_private=(ip_network("127.0.0.0/8"),)),
             streams=replace(config.streams, mode="hub", allow_plaintext=True, **streams),

@@ -25,6 +25,7 @@ __all__ = ["HttpServer"]
 log = structlog.get_logger(__name__)
 
 MAX_HEADER_BYTES: Final = 32 * 1024
+REST_OF_BODY_SECONDS: Final = 5.0
 
 
 class HttpServer:
@@ -77,10 +78,22 @@ class _Server(pywsgi.WSGIServer):  # type: ignore[misc]  # gevent carries no typ
 
     def handle(self, sock: Any, address: Any) -> None:
         sock.settimeout(self.idle_timeout)
+        with suppress(OSError):  # a UNIX socket has no such option, and one that is gone will say so itself
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # head and body leave as two writes
         try:
             super().handle(sock, address)
         except OSError as error:  # the client went away, or took too long
             log.debug("http_connection_lost", client=_host(address), problem=str(error))
+
+
+class _Body(pywsgi.Input):  # type: ignore[misc]  # gevent carries no types
+    """A request's body; what of it nobody read is waited for, but not for ever."""
+
+    __slots__ = ()
+
+    def _discard(self) -> None:
+        with gevent.Timeout(REST_OF_BODY_SECONDS, TimeoutError):  # gevent passes over it, as over a lost connection
+            super()._discard()
 
 
 class _Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent carries no types
@@ -135,7 +148,10 @@ class _Handler(pywsgi.WSGIHandler):  # type: ignore[misc]  # gevent carries no t
 
     def handle_one_response(self) -> None:
         self._head_done()
+        self.wsgi_input.__class__ = _Body
         super().handle_one_response()
+        if self.wsgi_input.position < (self.content_length or 0):
+            self.close_connection = True  # what comes next is the rest of this body, not a request
 
     def _head_done(self) -> None:
         if self._head is not None:

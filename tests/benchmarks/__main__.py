@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.benchmarks.rest_load import PROJECT, TOKEN
+
 HERE = "tests.benchmarks"
 WARM_UP = 100
 CALLS = 1500
@@ -19,6 +21,10 @@ REACTION_CALLS = 600
 REACTION_RATE = 100.0
 IDLE_CALLS = 2000
 IDLE_RATE = 150.0
+COMMANDS = 2000
+COMMAND_RATE = 200.0
+COMMANDS_AT_ONCE = 4000
+CONNECTIONS = 8
 ROUNDS = 3
 
 CALL = """
@@ -82,21 +88,30 @@ class Process:
 
 
 def fsctl(directory, document, hook):
-    """fsctl in service with that document; its process and port."""
+    """fsctl in service with that document; its process and the ports of its event socket and of its HTTP side."""
     (directory / "main.yaml").write_text(document, encoding="utf-8")
     config = {
         "event_socket": {"listen": "127.0.0.1:0", "max_calls": 5000},
         "http": {"listen": "127.0.0.1:0"},
         "documents": {"default": "main.yaml", "directory": str(directory)},
         "recordings": {"directory": str(directory / "recordings"), "min_free_bytes": 0},
+        "logs": {"database": str(directory / "calls.db")},
         "media": {"cache_directory": str(directory / "cache")},
         "network": {"allow_private": ["127.0.0.0/8"]},
         "webhooks": {"call_state_url": f"http://127.0.0.1:{hook}/state", "call_state_events": ["ended"]},
+        "freeswitch": {"event_socket": ""},
+        "project": {"project_id": PROJECT},
+        "api": {
+            "tokens": [{"name": "benchmark", "token": TOKEN, "scopes": ["read", "control"]}],
+            "requests_per_second": 100_000,
+            "burst": 100_000,
+        },
     }
     path = directory / "fsctl.yaml"
     path.write_text(json.dumps(config), encoding="utf-8")
     process = Process(f"{HERE}.fsctl_process", path, core=0)
-    return process, process.line()["address"][1]
+    where = process.line()
+    return process, where["address"][1], where["http"][1]
 
 
 def greenswitch():
@@ -126,6 +141,16 @@ def run(port, calls, rate):
     process.stop()
     if seen["ended"] != calls:
         raise RuntimeError(f"only {seen['ended']} of {calls} calls ended")
+    return seen
+
+
+def command(port, http, number, rate):
+    """REST commands on calls that are up; how fast they arrived."""
+    process = Process(f"{HERE}.rest_load", port, http, number, rate, CONNECTIONS, core=1)
+    seen = process.line()
+    process.stop()
+    if seen["accepted"] != number or (rate and seen["arrived"] != number):
+        raise RuntimeError(f"of {number} commands not all were accepted and arrived: {seen}")
     return seen
 
 
@@ -160,7 +185,7 @@ def main():
             process, port = greenswitch()
             theirs.append(cpu_per_call(process, port))
             process.stop()
-            process, port = fsctl(directory, CALL.format(hook=hook), hook)
+            process, port, http = fsctl(directory, CALL.format(hook=hook), hook)
             ours.append(cpu_per_call(process, port))
             process.stop()
             ratios.append(ours[-1] / theirs[-1])
@@ -171,11 +196,19 @@ def main():
         figures["webhooks_per_call"] = round(receiver.ask() / (ROUNDS * (CALLS + WARM_UP)), 2)
 
         say(f"from a fact to the next command ({REACTION_CALLS} calls at {REACTION_RATE:g} a second)")
-        process, port = fsctl(directory, CALL.format(hook=hook), hook)
+        process, port, http = fsctl(directory, CALL.format(hook=hook), hook)
         run(port, WARM_UP, RATE)
         before = process.ask()["reactions"]
         seen = run(port, REACTION_CALLS, REACTION_RATE)
         figures["reaction_inside_under_2_ms"] = share(before, process.ask()["reactions"], "0.002")
+        reader = Process(f"{HERE}.log_reader", http, core=1)
+        reader.line()
+        before = process.ask()["reactions"]
+        read = run(port, REACTION_CALLS, REACTION_RATE)
+        figures["reaction_inside_under_2_ms_while_the_log_is_read"] = share(before, process.ask()["reactions"], "0.002")
+        figures["log_reads"] = reader.ask()
+        figures["reaction_ms_p99_while_the_log_is_read"] = round(1000 * read["p99"], 3)
+        reader.stop()
         process.stop()
         figures["reaction_ms_p50"] = round(1000 * seen["p50"], 3)
         figures["reaction_ms_p99"] = round(1000 * seen["p99"], 3)
@@ -184,9 +217,31 @@ def main():
             f" p99 {figures['reaction_ms_p99']:.2f} ms"
         )
         say(f"  inside fsctl: {100 * figures['reaction_inside_under_2_ms']:.1f} % within 2 ms")
+        say(
+            f"  while the log is read {figures['log_reads']} times: p99"
+            f" {figures['reaction_ms_p99_while_the_log_is_read']:.2f} ms, inside"
+            f" {100 * figures['reaction_inside_under_2_ms_while_the_log_is_read']:.1f} % within 2 ms"
+        )
+
+        say(f"REST commands ({COMMANDS} at {COMMAND_RATE:g} a second, then {COMMANDS_AT_ONCE} as fast as they go)")
+        process, port, http = fsctl(directory, IDLE, hook)
+        command(port, http, COMMANDS // 4, COMMAND_RATE)
+        paced = command(port, http, COMMANDS, COMMAND_RATE)
+        before = process.ask()["cpu"]
+        flood = command(port, http, COMMANDS_AT_ONCE, 0)
+        figures["command_cpu_ms"] = round(1000 * (process.ask()["cpu"] - before) / COMMANDS_AT_ONCE, 3)
+        process.stop()
+        figures["command_ms_p50"] = round(1000 * paced["p50"], 3)
+        figures["command_ms_p99"] = round(1000 * paced["p99"], 3)
+        figures["commands_per_second"] = round(flood["per_second"])
+        say(
+            f"  from the request to the command on the event socket: p50 {figures['command_ms_p50']:.2f} ms,"
+            f" p99 {figures['command_ms_p99']:.2f} ms"
+        )
+        say(f"  at most {figures['commands_per_second']} a second, {figures['command_cpu_ms']:.2f} ms of CPU each")
 
         say(f"memory of an idle call ({IDLE_CALLS} calls)")
-        process, port = fsctl(directory, IDLE, hook)
+        process, port, http = fsctl(directory, IDLE, hook)
         run_idle = load(port, 50, 50.0, "hold")
         run_idle.line()
         before = process.ask()

@@ -40,7 +40,7 @@ def main():
     server.start()
     settle()
     commands = FileObject(sys.stdin.buffer, "rb")
-    print(json.dumps({"address": server.listener.address}), flush=True)
+    print(json.dumps({"address": server.listener.address, "http": server.http.address}), flush=True)
     while commands.readline():
         gc.collect()
         print(json.dumps(usage(server)), flush=True)

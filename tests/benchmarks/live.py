@@ -115,6 +115,7 @@ def fsctl(directory, listen, hook):
         "http": {"listen": "127.0.0.1:0"},
         "documents": {"default": "main.yaml", "directory": str(directory)},
         "recordings": {"directory": str(directory / "recordings"), "min_free_bytes": 0},
+        "logs": {"database": str(directory / "calls.db")},
         "media": {"cache_directory": str(directory / "cache")},
         "network": {"allow_private": ["127.0.0.0/8"]},
         "webhooks": {"call_state_url": f"http://127.0.0.1:{hook}/state", "call_state_events": ["ended"]},

@@ -34,16 +34,17 @@ from tests.live.streams import Endpoint
 from tests.live.switch import Switch, address, dial_string, to_ourselves
 
 DIALPLAN = Path(__file__).parents[2] / "dialplan" / "public" / "50_fsctl.xml"
+ESL = os.environ.get("FSCTL_LIVE_ESL", "127.0.0.1:8021")
+PASSWORD = os.environ.get("FSCTL_LIVE_PASSWORD", "ClueCon")
 _LOCK_SECONDS = 60.0
 
 
 @pytest.fixture(scope="session")
 def switch():
-    where = os.environ.get("FSCTL_LIVE_ESL", "127.0.0.1:8021")
     try:
-        found = Switch(address(where), os.environ.get("FSCTL_LIVE_PASSWORD", "ClueCon"))
+        found = Switch(address(ESL), PASSWORD)
     except (OSError, PermissionError, gevent.Timeout) as problem:
-        pytest.skip(f"no FreeSWITCH at {where} (FSCTL_LIVE_ESL, FSCTL_LIVE_PASSWORD): {problem}")
+        pytest.skip(f"no FreeSWITCH at {ESL} (FSCTL_LIVE_ESL, FSCTL_LIVE_PASSWORD): {problem}")
     yield found
     found.close()
 
@@ -127,9 +128,11 @@ class House:
         self._http = _listening()
         values = {
             "event_socket": {"listen": listen},
+            "freeswitch": {"event_socket": ESL, "password": PASSWORD},
             "http": {"public_url": f"http://127.0.0.1:{self._http.getsockname()[1]}"},
             "documents": {"default": "main.yaml", "directory": str(directory / "swml")},
             "recordings": {"directory": str(directory / "recordings"), "min_free_bytes": 0},
+            "logs": {"database": ""},
             "media": {"cache_directory": str(directory / "cache")},
             "network": {"allow_private": ["127.0.0.0/8"]},
             "streams": {"mode": "direct", "allow_plaintext": True},
@@ -212,12 +215,15 @@ def customer():
 
 
 @pytest.fixture
-def open_house(listen, dial, directory, customer, switch):
-    """Open fsctl with these settings; in the end, nothing may be left of any call it had, here or in FreeSWITCH."""
+def open_house(request, dial, directory, customer, switch):
+    """Open fsctl with these settings; in the end, nothing may be left of any call it had, here or in FreeSWITCH.
+
+    Without ``listen`` it is where FreeSWITCH's dialplan looks for it.
+    """
     with ExitStack() as stack:
 
-        def opened(**settings):
-            house = House(listen, dial[1], directory, customer, settings)
+        def opened(*, listen="", **settings):
+            house = House(listen or request.getfixturevalue("listen"), dial[1], directory, customer, settings)
             stack.callback(house.close)
             stack.callback(nothing_left, house, switch)
             return house
@@ -265,8 +271,8 @@ def new_phone(dial, switch):
     """Phones, hung up in the end; ``call=True`` calls fsctl's number."""
     phones = []
 
-    def made(*, call=False):
-        phones.append(Phone())
+    def made(*, call=False, **options):
+        phones.append(Phone(**options))
         return phones[-1].call(dial[1]) if call else phones[-1]
 
     yield made

@@ -1,4 +1,4 @@
-"""A caller's SIP phone on loopback: signalling over UDP, G.711 audio in both directions, and keys.
+"""A SIP phone on loopback, that calls and is called: signalling over UDP, G.711 audio in both directions, and keys.
 
 Knows as much of SIP as one call needs. What it hears it keeps, so that tests can say which tone was there and how long.
 """
@@ -94,11 +94,18 @@ class Phone:
     """One call. ``statuses`` are the (code, when) of the INVITE's responses.
 
     It says ``voice`` (mu-law, repeated) from the moment it knows where to: silence unless told, and nothing at all
-    when it is ``mute``.
+    when it is ``mute``. What it hears is in ``packets`` and ``keys``.
+
+    Called, it picks up after ``rings`` seconds, with None when somebody says :meth:`pick_up`; until then it says
+    ``progress``, a 183 with sound. Or it ``refuses``, with a status such as ``486 Busy Here``. ``invite`` is what came,
+    and ``cancelled`` whether the caller has given up.
     """
 
-    def __init__(self, *, mute=False):
+    def __init__(self, *, mute=False, rings=0.0, progress="180 Ringing", refuses=""):
         self._mute = mute
+        self._rings = rings
+        self._progress = progress
+        self._refuses = refuses
         self._sip = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sip.bind(("127.0.0.1", 0))
         self._rtp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -110,9 +117,14 @@ class Phone:
         self.answered_at = 0.0
         self.invited_at = 0.0
         self.packets = []  # (when, payload) of every audio packet that came
+        self.keys = ""
+        self.invite = ""
+        self.cancelled = False
         self.voice = companded(np.zeros(FRAME, np.int16))
         self._keys = []
+        self._key_at = None  # the timestamp of the key that was heard last
         self._media = None
+        self._invited = None  # what a response to the INVITE that came has to repeat
         self._peer = None
         self._target = ""
         self._tag = secrets.token_hex(4)
@@ -155,12 +167,18 @@ class Phone:
         until(lambda: self.hung_up, seconds, "the other side hangs up")
         return self
 
+    def pick_up(self):
+        """Answer the call that rings."""
+        self._respond("200 OK", self._offer())
+
     def hang_up(self):
-        """BYE, or CANCEL before the answer."""
+        """BYE; before the answer CANCEL, or, called, a refusal."""
         if self.final == 200:
             self._sequence += 1
             self._bye = f"{self._sequence} BYE"
             self._request("BYE", _branch())
+        elif self.invite and not self.final:
+            self._respond("480 Temporarily Unavailable")
         elif not self.final:
             self._request("CANCEL", self._branch)
 
@@ -210,7 +228,7 @@ class Phone:
             f"To: {self._to}",
             f"Call-ID: {self._call_id}",
             f"CSeq: {1 if method in ('ACK', 'CANCEL') else self._sequence} {method}",
-            f"Contact: <sip:15550100@127.0.0.1:{self.port}>",
+            self._contact,
             "Max-Forwards: 70",
         ]
         self._send(lines, body, self._peer)
@@ -253,22 +271,52 @@ class Phone:
             self._request("ACK", self._branch)
 
     def _asked(self, method, lines, body, peer):
-        """The other side asks: BYE, or an INVITE to be answered at once; everything else is welcome, too."""
+        """The other side asks; what is neither for a new call nor the end of one is welcome."""
         copied = [line for line in lines[1:] if line.split(":")[0] in ("Via", "From", "Call-ID", "CSeq")]
         to = _header(lines, "To")
-        answer = ""
+        if method == "INVITE" and "tag=" not in to:
+            if not self.invite:  # else it is one that we are thinking about, sent again
+                self.invite = "\r\n".join([*lines, "", body])
+                self.invited_at = monotonic()
+                self._invited = [*copied, f"To: {to};tag={self._tag}"]
+                self._peer, self._call_id, self._to = peer, _header(lines, "Call-ID"), _header(lines, "From")
+                self._target = re.search(r"<?(sip:[^>;]+)", _header(lines, "Contact"))[1]
+                self._greenlets.append(gevent.spawn(self._be_called))
+            return
         if method == "INVITE":
-            to = to if "tag=" in to else f"{to};tag={self._tag}"
-            self._peer, self._call_id, self._to = peer, _header(lines, "Call-ID"), _header(lines, "From")
-            self._target = re.search(r"<?(sip:[^>;]+)", _header(lines, "Contact"))[1]
             self._negotiated(body)
-            answer = self._offer()
-            self.invited_at = self.answered_at = monotonic()
-            self.statuses.append((200, self.answered_at))
-        contact = f"Contact: <sip:15550100@127.0.0.1:{self.port}>"
-        self._send(["SIP/2.0 200 OK", *copied, f"To: {to}", contact], answer, peer)
+        answer = self._offer() if method == "INVITE" else ""
+        self._send(["SIP/2.0 200 OK", *copied, f"To: {to}", self._contact], answer, peer)
         if method == "BYE":
             self.hung_up_at = self.hung_up_at or monotonic()
+        elif method == "CANCEL" and not self.final:
+            self.cancelled = True
+            self._respond("487 Request Terminated")
+
+    def _be_called(self):
+        if self._refuses:
+            self._respond(self._refuses)
+            return
+        if self._rings != 0:
+            self._respond(self._progress, self._offer() if self._progress.startswith("183") else "")
+        if self._rings is not None:
+            gevent.sleep(self._rings)
+            if not self.final:
+                self.pick_up()
+
+    def _respond(self, status, body=""):
+        """To the INVITE that came; a ``body`` is our side of the media, which begins now."""
+        code = int(status.split()[0])
+        self.statuses.append((code, monotonic()))
+        if code == 200:
+            self.answered_at = monotonic()
+        if body:
+            self._negotiated(self.invite)
+        self._send([f"SIP/2.0 {status}", *self._invited, self._contact], body, self._peer)
+
+    @property
+    def _contact(self):
+        return f"Contact: <sip:15550100@127.0.0.1:{self.port}>"
 
     # -- media ----------------------------------------------------------------------------------------------------
 
@@ -314,6 +362,9 @@ class Phone:
             data, _ = self._rtp.recvfrom(2048)
             if len(data) > 12 and data[1] & 0x7F == _PCMU:
                 self.packets.append((monotonic(), data[12:]))
+            elif len(data) > 12 and data[1] & 0x7F == _KEYS and data[4:8] != self._key_at:
+                self._key_at = data[4:8]  # every packet of a key has the timestamp of its first
+                self.keys += "0123456789*#ABCD"[data[12]]
 
 
 def _header(lines, name):

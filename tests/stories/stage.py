@@ -9,14 +9,17 @@ from __future__ import annotations
 import gc
 import io
 import json
+import random
 import re
 import time
 import wave
 from dataclasses import dataclass
+from types import SimpleNamespace
 from urllib.parse import parse_qsl, unquote_plus
 
 import gevent
 import greenlet
+import requests
 import yaml
 from gevent import socket
 
@@ -34,10 +37,24 @@ DEADLINE = 15.0
 LINGER = 60  # what FreeSWITCH would hold us for if we did not close: told apart from what a busy machine takes
 AT_ONCE = 40.0  # call seconds a busy machine may need to close a socket
 
+PROJECT = "11111111-2222-4333-8444-555555555555"
+TOKEN = "a-token-nobody-guesses"
+REST = {
+    "project": {"project_id": PROJECT, "node_id": "node-1"},
+    "api": {"tokens": [{"name": "crm", "token": TOKEN, "scopes": ["read", "control", "dial"]}]},
+    "dial": {
+        "routes": [{"number": r"\+?\d+", "endpoint": "sofia/gateway/carrier/{0}"}],
+        "user_domains": ["pbx.example"],
+        "calls_per_second": 500,
+    },
+}
+
 UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 HANDSHAKE = ("connect", "linger", "filter Unique-ID", "events json", "api uuid_setvar_multi")
 BUGS = ("call_failed", "observer_failed", "reaction_failed", "event_socket_failed", "webhook_dropped")
-OURS = ("/fsctl/session.py", "/fsctl/esl/", "/fsctl/methods/", "/fsctl/swml/", "/fsctl/call/")
+OURS = tuple(
+    f"/fsctl/{part}" for part in ("session.py", "esl/leg.py", "esl/connection.py", "methods/", "swml/", "call/")
+)
 
 
 def wav(seconds, rate=8000):
@@ -95,11 +112,14 @@ class Stage:
 
     ``pages`` are what the web server answers by path: bytes (:func:`page`), or a function of the request and how many
     came before; a path below ``/hook`` that is not there is a receiver of webhooks that is content with everything.
-    ``streams`` are the outcomes of stream URLs by path. Other settings are the switch's; ``@socket`` in its dialplan is
+    ``streams`` are the outcomes of stream URLs by path; with ``rest`` calls can be dialled, and :meth:`ask` commands.
+    Other settings are the switch's; ``@socket`` in its dialplan is
     where fsctl listens.
     """
 
-    def __init__(self, folder, *, config=None, speed=SPEED, pages=None, streams=None, switch=Switch, **settings):
+    def __init__(
+        self, folder, *, config=None, speed=SPEED, pages=None, streams=None, switch=Switch, rest=False, **settings
+    ):
         self.folder = folder
         self.pages = dict(pages or {})
         self.requests = []
@@ -118,6 +138,9 @@ class Stage:
         self._hub_errors, gevent.get_hub().exception_stream = gevent.get_hub().exception_stream, self.stray
         http = _listening()
         self.public_url = f"http://127.0.0.1:{http.getsockname()[1]}"
+        inbound = _free_port() if rest else None
+        if rest:
+            config = {**REST, "freeswitch": {"event_socket": f"127.0.0.1:{inbound}"}, **(config or {})}
         self.server = Server(
             self._config(config or {}),
             clock=self.clock,
@@ -131,6 +154,9 @@ class Stage:
         if dialplan is not None:
             dialplan = [(name, text.replace("@socket", f"{host}:{port}")) for name, text in dialplan]
         self.switch = switch((host, port), clock=self.clock, dialplan=dialplan, **settings)
+        if inbound is not None:
+            self.switch.listen(port=inbound)
+            wait_for(lambda: self.server.link.connected, "fsctl to connect to the switch's event socket")
 
     def _config(self, changes):
         sections = {
@@ -142,6 +168,8 @@ class Stage:
             "network": {"allow_private": ["127.0.0.1/32"]},
             "media": {"cache_directory": str(self.folder / "cache")},
             "recordings": {"directory": str(self.folder / "recordings"), "min_free_bytes": 0},
+            "logs": {"database": ""},
+            "freeswitch": {"event_socket": ""},
         }
         for section, values in changes.items():
             sections[section] = {**sections.get(section, {}), **values}
@@ -177,6 +205,18 @@ class Stage:
             variables.setdefault("swml_url", name)
         call = self.switch.call(variables=variables, **settings)
         return Story(self, call)
+
+    def ask(self, command, call_id=None, /, **params):
+        """What the calling API answers to a command."""
+        body = {"command": command, "params": params, **({} if call_id is None else {"id": call_id})}
+        url = f"{self.public_url}/api/calling/calls"
+        return requests.post(url, json=json.loads(self.here(json.dumps(body))), auth=(PROJECT, TOKEN), timeout=10)
+
+    def dialled(self, **params):
+        """A call that the calling API was asked to make, as a story."""
+        answer = self.ask("dial", **{"from": "+15550100", "to": "+15550199", **params})
+        assert answer.status_code == 200, answer.text
+        return Story(self, SimpleNamespace(uuid=answer.json()["id"]))
 
     def run(self, script=None, *, during=None, deadline=DEADLINE, **settings):
         """One whole call; ``during`` is called with the story while it runs."""
@@ -225,6 +265,17 @@ def _frames(one):
         names.append(frame.f_code.co_filename)
         frame = frame.f_back
     return names
+
+
+def _free_port():
+    """A port nobody has, from below those that the kernel gives to connections."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
 
 
 def _listening():

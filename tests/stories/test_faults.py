@@ -97,10 +97,10 @@ def test_what_a_caller_sends_forges_nothing(stage):
 REFUSABLE = {
     "linger": {},
     "api uuid_setvar_multi": {"stream_result": "failed"},
-    "sendmsg pre_answer": {},
+    "api uuid_pre_answer": {},
     "sendmsg playback": {"sub": 1},
     "api uuid_setvar": {"answer_result": "failed", "record_call_result": "success"},
-    "sendmsg answer": {"answer_result": "failed"},
+    "api uuid_answer": {"answer_result": "failed"},
     "api uuid_record": {"record_call_result": "failed", "record_result": "failed"},
     "api uuid_audio_stream": {"stream_result": "failed"},
     "api uuid_audio": {"sub": 1},
@@ -145,10 +145,15 @@ def test_an_end_that_is_never_told_fails_the_sound_in_time(stage):
     assert story.variables["after"] == 1
 
 
-def test_an_answer_that_is_never_told(stage):
-    story = stage().run([{"answer": {}}, {"set": {"after": 1}}], nasty=Nasty(lost=frozenset({"answer"})))
-    assert {"answer_result": "failed", "after": 1}.items() <= story.variables.items()
-    assert "did not end within 60 s" in story.warnings[0].message
+def test_an_answer_that_takes_too_long_gives_the_call_back_to_its_dialplan(stage):
+    """As on a profile in 3pcc-proxy mode, where FreeSWITCH waits for the ACK and takes no command meanwhile."""
+    built = stage(config={"event_socket": {"command_timeout": 0.2}}, dialplan=DIALPLAN)
+    built.switch.answer_takes = 60.0
+    story = built.run([{"answer": {}}, {"set": {"after": 1}}])
+    assert (story.script.outcome, story.ended.end_reason, story.ended.end_source) == ("hangup", "error", "none")
+    assert "after" not in story.variables
+    assert story.logged("no_reply")
+    assert story.call.resumed
 
 
 class Peer:
@@ -222,13 +227,13 @@ def test_garbage_ends_the_connection_and_the_dialplan_goes_on(stage, after):
 MISCHIEF = [
     Nasty(garbage_after=8),
     Nasty(drop=Drop("header", "CHANNEL_EXECUTE_COMPLETE")),
-    Nasty(drop=Drop("reply", "sendmsg answer")),
+    Nasty(drop=Drop("reply", "api uuid_answer")),
     Nasty(fragment=1),
     Nasty(poison=True, invalid_utf8=True),
     Nasty(hang_up_during="playback", hang_up_after=0.1),
-    Nasty(refuse={"sendmsg answer": "-ERR no"}),
+    Nasty(refuse={"api uuid_answer": "-ERR no"}),
     Nasty(duplicated=EVENTS, events_first=True),
-    Nasty(lost=frozenset({"answer"})),
+    Nasty(lost=frozenset({"playback"})),
     Nasty(drop=Drop("body", "RECORD_STOP")),
 ]
 
@@ -268,7 +273,7 @@ def test_calls_over_the_limit_go_on_in_the_dialplan(stage):
     script = document({"answer": {}}, {"sleep": -1})
     running = [built.start(script), built.start(script)]
     for story in running:
-        story.waits("answer")
+        story.waits("api uuid_answer")
     refused = [built.run(script) for _ in range(3)]
     for story in refused:
         assert story.call.resumed
@@ -285,7 +290,7 @@ def test_calls_over_the_limit_go_on_in_the_dialplan(stage):
 def test_a_drain_lets_calls_end_and_sends_new_ones_on(stage):
     built = stage(dialplan=DIALPLAN)
     running = built.start(document({"answer": {}}, {"sleep": 8000}, {"set": {"whole": 1}}))
-    running.waits("answer")
+    running.waits("api uuid_answer")
     draining = gevent.spawn(built.server.drain, 20.0)
     wait_for(lambda: not built.server.listener.accepting, "the drain")
     assert built.server.health()["event_socket"] == (False, "draining")
@@ -383,7 +388,7 @@ def test_a_full_disk_fails_recordings_before_freeswitch_is_asked(stage, monkeypa
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     hook = f"{built.url}/hook"
     story = built.run([{"record": {"status_url": hook}}, {"record_call": {}}, {"set": {"after": 1}}])
-    assert story.commands == ["answer", "api uuid_kill NORMAL_CLEARING"]
+    assert story.commands == ["api uuid_answer", "api uuid_kill NORMAL_CLEARING"]
     assert {"record_result": "failed", "record_call_result": "failed", "after": 1}.items() <= story.variables.items()
     assert [hook.told for hook in story.webhooks()] == ["calling.call.record error"]
     assert all("only 0 MB are free" in warning.message for warning in story.warnings)

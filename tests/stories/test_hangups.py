@@ -38,10 +38,10 @@ COMMANDS = [
     "filter Unique-ID",
     "events json",
     "api uuid_setvar_multi",
-    "pre_answer",
+    "api uuid_pre_answer",
     "playback silence_stream://400",
     "api uuid_setvar absolute_codec_string",
-    "answer",
+    "api uuid_answer",
     "playback tone_stream://%(250,0,1000)",
     "api uuid_record start",
     "api uuid_setvar_multi",
@@ -61,9 +61,10 @@ COMMANDS = [
     "api uuid_record stop",
     "api uuid_kill USER_BUSY",
 ]
-APPLICATIONS = ["socket", "pre_answer", "playback", "answer", "playback", "playback", "speak", "playback"]
+APPLICATIONS = ["socket", "playback", "playback", "playback", "speak", "playback"]
 CONFIG = {
     "event_socket": {"command_timeout": 2.0, "connect_timeout": 2.0},
+    "streams": {"connect_timeout": 60.0},  # all calls connect in the same moment, at 40 times the speed
     "webhooks": {"call_state_url": "@web/hook", "script_warning_url": "@web/hook", "user_event_url": "@web/hook"},
 }
 PAGES = {
@@ -78,8 +79,8 @@ class Moment(Nasty):
 
     __slots__ = ("told",)
 
-    def __init__(self, number, when):
-        super().__init__()
+    def __init__(self, number, when, **ways):
+        super().__init__(**ways)
         object.__setattr__(self, "told", SimpleNamespace(number=number, when=when, seen=0, leave=None))
 
     def refusal(self, names):
@@ -149,10 +150,10 @@ BROKEN = [
             "filter",
             "events",
             "api uuid_setvar_multi",
-            "sendmsg pre_answer",
+            "api uuid_pre_answer",
             "sendmsg playback",
             "api uuid_setvar",
-            "sendmsg answer",
+            "api uuid_answer",
             "api uuid_record",
             "api uuid_audio_stream",
             "api uuid_audio",
@@ -216,6 +217,7 @@ def test_the_caller_leaves(long_calls, when, number):
     story = long_calls[when, number].end()
     said = story.commands
     answered = story.call.answered
+    assert ("answered" in story.states) is answered
     if (when, number) == ("after", len(COMMANDS) - 1):  # too late: it is our hangup that counts
         assert (story.ended.end_reason, story.ended.end_source) == ("busy", "outbound")
     elif (when, number) == ("after", 0):  # FreeSWITCH closes before we could ask it to linger
@@ -226,6 +228,19 @@ def test_the_caller_leaves(long_calls, when, number):
     assert story.script.outcome in ("hangup", "finished")
     assert [warning.message for warning in story.warnings if "ERR" not in warning.message] == []
     assert len(story.wire) <= len(COMMANDS)
+
+
+def test_an_answer_that_only_the_last_word_tells_of_was_one(stage):
+    """The caller leaves before the reply is there, and FreeSWITCH says that it had answered."""
+    moment = Moment(5, "after", events_first=True, drop=Drop("reply", "api uuid_answer"))
+    story = stage().start([{"answer": {}}], nasty=moment)
+    moment.told.leave = story.call.hangup
+    story.end()
+    assert story.commands == ["api uuid_answer"]
+    assert "answer_result" not in story.variables
+    assert story.states == ["created", "answered", "ended"]
+    assert (story.script.outcome, story.ended.end_reason) == ("hangup", "hangup")
+    assert story.ended.answer_time
 
 
 @pytest.mark.parametrize(("where", "at"), BROKEN)

@@ -77,10 +77,10 @@ PLACES = {
     "caller": {"play": {"url": "say:${call.from_number} ${call.headers[0].value}"}},
 }
 # What a place may make us say; the benign ``x`` makes no more than that.
-PLAYED = {"answer", "playback", "speak", "api uuid_kill"}
+PLAYED = {"api uuid_answer", "playback", "speak", "api uuid_kill"}
 RECORDED = PLAYED | {"api uuid_record"}
 STREAMED = {
-    "answer",
+    "api uuid_answer",
     "api uuid_kill",
     "api uuid_setvar_multi",
     "api uuid_setvar",
@@ -140,7 +140,7 @@ def _says_only_what_it_may(place, story):
         assert b"\r" not in head
         assert b"\0" not in raw
         assert b"mod_event_socket" not in head
-    assert {one.application for one in story.call.applications} <= {"socket", "answer", "playback", "speak"}
+    assert {one.application for one in story.call.applications} <= {"socket", "playback", "speak"}
 
 
 def _verb(line):

@@ -24,7 +24,6 @@ RECORDED = {
     "connect": r"connect\n\n",
     "linger": r"linger \d+\n\n",
     "events": r"events? json( [A-Z_]+)+ CUSTOM( mod_audio_stream::\w+)+\n\n",
-    "an application without an argument": EXECUTE % "answer",
     "an application with its argument in the body": EXECUTE % "playback" + r"/[^\n]+(\n\n)?",
     "a recording starts": rf"api uuid_record {UUID} start /[^ ]+\.wav( \d+( \{{.*\}})?)?\n\n",
     "a recording stops": rf"api uuid_record {UUID} stop /[^ ]+\.wav\n\n",
@@ -47,7 +46,8 @@ ONLY_OURS = {
     "a level": (rf"api uuid_audio {UUID} (start write level -?[1-4]|stop)\n\n", "freeswitch 4, uuid_audio"),
     "an event": (EVENT, "freeswitch 1.6, sendevent"),
     "a stream or tone is played": (EXECUTE % "playback" + r"(tone|silence)_stream://.*", "the argument is below"),
-    "early media": (EXECUTE % "pre_answer", "as answer"),
+    "the answer": (rf"api uuid_answer {UUID}\n\n", "freeswitch 4.8, uuid_answer"),
+    "early media": (rf"api uuid_pre_answer {UUID}\n\n", "freeswitch 4.8, uuid_pre_answer"),
     "speech": (EXECUTE % "speak" + r"\w+\|\w+\|.+", "the argument is below"),
 }
 """What no recording has, and where its form comes from."""
