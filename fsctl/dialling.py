@@ -46,6 +46,7 @@ _SIP = re.compile(r"(sips?):(?:([^@;?\s]{1,128})@)?([^@;?\s]{1,255})((?:;[^?\s]{
 _PARAMETERS = {"transport": re.compile(r"udp|tcp|tls|ws|wss", re.IGNORECASE), "codecs": re.compile(r"[A-Za-z0-9@,.]+")}
 _GRACE = 10.0  # FreeSWITCH counts the ringing in whole seconds, and tells a little later
 _CONNECT_SECONDS = 10.0  # from the answer until FreeSWITCH has handed the call to us
+_LAST_WORD_SECONDS = 1.0  # from FreeSWITCH's giving up until the channel's end, which is due in the same moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,7 @@ class Dialler:
         self._target = target
         self._queue: deque[_Dialled] = deque()
         self._dialled: dict[str, _Dialled] = {}
+        self._missed: dict[str, float] = {}  # calls that were over before they were handed to us, and when
         self._more = Event()
         self._pacer: gevent.Greenlet | None = None
         self._open = True
@@ -288,10 +290,12 @@ class Dialler:
     def adopt(self, call_id: str) -> tuple[Call, Order] | None:
         """Hand the answered call over to its session: from now on that sees to its end.
 
-        Raises LegGone for one that was given up in this very moment; it is over, and its end is told from here.
+        Raises LegGone for one that ended, or was given up, in this very moment: its end is told from here.
         """
         dialled = self._dialled.get(call_id)
         if dialled is None:
+            if call_id in self._missed:
+                raise LegGone
             return None
         if dialled.cause:
             raise LegGone(dialled.cause)
@@ -350,6 +354,9 @@ class Dialler:
             return
         call_id = dialled.call.info.call_id
         log.error(complaint, call_id=call_id, hint="can FreeSWITCH reach event_socket.listen?")
+        self._look_for(dialled, restarted=False)
+        if dialled.over.is_set():
+            return
         self._kill(call_id, "NORMAL_TEMPORARY_FAILURE")
         if not dialled.over.wait(_GRACE):
             self._end(dialled, facts.Ended("NORMAL_TEMPORARY_FAILURE", "", None))
@@ -386,7 +393,9 @@ class Dialler:
             self._end(dialled, fact)
 
     def _failed(self, dialled: _Dialled, reply: str) -> None:
-        """FreeSWITCH could not originate: its word is the cause. The channel's own end may have told already."""
+        """FreeSWITCH could not originate: its word is the cause, unless there was a channel, whose own end says more."""
+        if dialled.call.state != "initiated" and dialled.over.wait(_LAST_WORD_SECONDS):
+            return
         cause = reply.removeprefix("-ERR").strip().split(" ", 1)[0]
         call_id = dialled.call.info.call_id
         if re.fullmatch(r"[A-Z0-9_]+", cause):
@@ -417,6 +426,8 @@ class Dialler:
         if self._dialled.get(call_id) is not dialled:
             return
         del self._dialled[call_id]
+        now = monotonic()
+        self._missed = {each: at for each, at in self._missed.items() if at > now - _CONNECT_SECONDS} | {call_id: now}
         dialled.leg.gone = True
         if dialled.unwatch is not None:
             dialled.unwatch()
@@ -439,9 +450,10 @@ class Dialler:
     def reconnected(self, restarted: bool) -> None:
         """The link is up again: calls that FreeSWITCH lost in the meantime are over."""
         for dialled in [each for each in self._dialled.values() if not each.queued]:
-            gevent.spawn(self._look_for, dialled, restarted)
+            gevent.spawn(self._look_for, dialled, restarted=restarted)
 
-    def _look_for(self, dialled: _Dialled, restarted: bool) -> None:
+    def _look_for(self, dialled: _Dialled, *, restarted: bool) -> None:
+        """End a call that FreeSWITCH does not have."""
         assert self._link is not None
         try:
             lost = restarted or self._link.ask(commands.exists(dialled.call.info.call_id)).strip() == "false"

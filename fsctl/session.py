@@ -20,7 +20,7 @@ from fsctl.call.events import CallInfo, CallRefused, MethodFinished, ScriptEnded
 from fsctl.errors import CommandFailed, FetchError, FsctlError, Interrupted, LegGone, ProtocolError, ScriptError
 from fsctl.esl.leg import EslLeg
 from fsctl.fetch import request_body
-from fsctl.freeswitch import causes, facts
+from fsctl.freeswitch import causes, commands, facts
 from fsctl.methods.send_digits import transmit
 from fsctl.swml.flow import Transfer
 from fsctl.swml.interpreter import Interpreter
@@ -115,7 +115,7 @@ class Session:
         """Take the call and stay with it to its end."""
         try:
             offer = self._leg.open(self._house.config.event_socket.connect_timeout)
-            if offer.direction == "outbound":  # whose end somebody else hears of; from this reply on we do
+            if offer.direction == "outbound" and not self._leg.gone:  # from this reply on we hear of its end
                 self._leg.ask(commands.exists(offer.uuid))
         except (LegGone, ProtocolError) as problem:
             self._house.emit(CallRefused("handshake", self._clock.now()))

@@ -78,7 +78,7 @@ _TYPES = {
     "a URL": "not_an_http_url",
     "true or false": "not_a_boolean",
     "an object": "not_a_hash",
-    "a list": "not_an_array_of_hashes",
+    "a list": "not_an_array_of_strings",
     "a list of objects": "not_an_array_of_hashes",
 }
 

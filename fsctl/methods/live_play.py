@@ -17,7 +17,7 @@ import itertools
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
 
@@ -27,7 +27,7 @@ from fsctl.freeswitch import commands
 from fsctl.freeswitch.facts import MIX_EVENTS, TURN_EVENTS, Began, MixEnded
 from fsctl.media import rings, sounds
 from fsctl.methods.play import Cut, Voice, level_of, spoken
-from fsctl.swml.parameters import Anything, Integer, Kind, Number, Record, Text, TextList, Url, parameter
+from fsctl.swml.parameters import Anything, Integer, Kind, Number, Record, Text, TextList, Url, parameter, variants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,10 +141,16 @@ _TYPES: dict[Any, type] = {"audio": AudioItem, "tts": TtsItem, "silence": Silenc
 class AnyItem(Kind):
     """An item; its ``type`` says which parameters there are."""
 
+    expects: ClassVar[str] = "an object"
+
     def check(self, value: Any, where: Where, checker: Checker) -> Any:
         """The record of that type."""
         kind = value.get("type") if isinstance(value, dict) else None
         return Record(_TYPES.get(kind if isinstance(kind, str) else "", Item)).check(value, where, checker)
+
+    def schema(self) -> dict[str, Any]:
+        """Each type with its own parameters."""
+        return variants(_TYPES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,7 @@ def _seconds(call: Call, part: str) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendDigitsCommand:
-    """As the method; a bad character is an error here."""
+    """``digits`` of ``0-9 A-D * #``; ``w`` is a pause of half a second, ``W`` of a whole one."""
 
     digits: str = parameter(Text(pattern=_GOOD))
 

@@ -40,7 +40,7 @@ def user_event(call: Call, params: UserEvent) -> None:
 
 @live_command("calling.user_event", UserEvent)
 def live_user_event(call: Call, params: UserEvent) -> None:
-    """As the method."""
+    """Hand an event of any form to whoever listens; nothing waits for them."""
     _tell(call, params)
 
 

@@ -242,6 +242,7 @@ class CallStreams:
                 self._detach_module()
             except LegGone:
                 log.debug("stream_module_went_with_the_call", call_id=self._call_id)
+                return  # the session closes us; a link that is closed first would hold FreeSWITCH up
             self.close("stopped")
 
     def _detach_module(self) -> None:

@@ -428,7 +428,7 @@ class TextList(Kind):
         if self.one_or_many and value is not None and not isinstance(value, list):
             return [(value, where)]
         if not isinstance(value, list):
-            _wrong_type(self.expects, value, where)
+            _wrong_type("a list of objects" if self.item.expects == "an object" else self.expects, value, where)
         if len(value) < self.min_items:
             few = "must not be empty" if self.min_items == 1 else f"needs at least {self.min_items} items"
             wrong(INVALID_VALUE, f"{_name(where)} {few}", where)

@@ -308,7 +308,7 @@ def test_a_published_recipe_has_the_document_at_the_top(bench):
         ({"url": URL, "fallback_url": "http://10.0.0.1/"}, "url_is_unsafe", "fallback_url"),
         ({"url": URL, "status_url": "http://10.0.0.1/"}, "url_is_unsafe", "status_url"),
         ({"url": URL, "status_events": ["sleeping"]}, "invalid_parameter", "status_events.0"),
-        ({"url": URL, "status_events": "ended"}, "not_an_array_of_hashes", "status_events"),
+        ({"url": URL, "status_events": "ended"}, "not_an_array_of_strings", "status_events"),
         ({"url": URL, "timeout": 601}, "invalid_parameter", "timeout"),
         ({"url": URL, "timeout": "20"}, "invalid_parameter", "timeout"),
         ({"url": URL, "to": None}, "missing_required_parameter", "to"),

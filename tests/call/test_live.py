@@ -87,7 +87,7 @@ def test_a_control_id_is_made_where_the_client_has_none():
         ({"level": "loud"}, ("invalid_parameter", "level")),
         ({"link": "ftp://x/"}, ("not_an_http_url", "link")),
         ({"link": 5}, ("not_an_http_url", "link")),
-        ({"words": "x"}, ("not_an_array_of_hashes", "words")),
+        ({"words": "x"}, ("not_an_array_of_strings", "words")),
         ({"words": ["x", 5]}, ("not_a_string", "words.1")),
         ({"extra": []}, ("not_a_hash", "extra")),
         ({"extra": {"a": 5}}, ("not_a_string", "extra.a")),
