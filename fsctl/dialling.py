@@ -393,7 +393,7 @@ class Dialler:
             self._end(dialled, fact)
 
     def _failed(self, dialled: _Dialled, reply: str) -> None:
-        """FreeSWITCH could not originate: its word is the cause, unless there was a channel, whose own end says more."""
+        """FreeSWITCH could not originate. Its word is the cause; if there was a channel, the end of that says more."""
         if dialled.call.state != "initiated" and dialled.over.wait(_LAST_WORD_SECONDS):
             return
         cause = reply.removeprefix("-ERR").strip().split(" ", 1)[0]

@@ -67,6 +67,7 @@ class Call:
         self.end_time = 0.0
         self.end_reason: str | None = None
         self.ended_by: str | None = None  # ``canceled`` or ``completed``, when somebody asked for that
+        self.known: dict[str, Any] = {}  # what methods have found out about the channel, by a word of theirs
         self.interactions = 0  # digits pressed and speech recognised so far
         self.streams: CallStreams | None = None  # made by the first stream
         self.instruction: Any = None  # what runs now, for warnings and logs

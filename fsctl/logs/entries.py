@@ -56,7 +56,9 @@ _HARMLESS: Final = re.compile(r"[A-Za-z0-9@.+_:-]{0,128}")
 _OURS: Final = frozenset((MethodFinished, DocumentFetched, ScriptEnded))
 _OUR_KINDS: Final = frozenset(("play", "record", "collect", "detect"))
 # The same through the whole call, so told with its first state only.
-_TOLD_ONCE: Final = ("device", "sip_data")
+_TOLD_ONCE: Final = ("device",)
+# Most of what a call's log would weigh, and hardly more than who called whom says already.
+_LEFT_OUT: Final = ("sip_data",)
 _FIRST_STATES: Final = ("queued", "created")
 
 
@@ -93,9 +95,8 @@ def _is_ours(event: CallEvent) -> bool:
 
 def _state(event: CallStateChanged) -> tuple[str, str, dict[str, Any]]:
     details = _params(event)
-    if event.state not in _FIRST_STATES:
-        for name in _TOLD_ONCE:
-            details.pop(name, None)
+    for name in _LEFT_OUT if event.state in _FIRST_STATES else (*_LEFT_OUT, *_TOLD_ONCE):
+        details.pop(name, None)
     # A log begins with `calling_call_initiated`: dialled calls have that state, one that comes to us begins as created.
     first = event.state == "created" and event.call.direction == "inbound"
     broken = event.state == "ended" and event.end_reason == "error"

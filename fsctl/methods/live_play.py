@@ -353,9 +353,13 @@ class _Player:
                 self._control.to(state)
 
     def _perform(self) -> None:
-        leg = self._leg
-        leg.fire(commands.subscribe(MIX_EVENTS))
-        self._mixes = leg.ask(commands.variable(leg.uuid, "send_silence_when_idle")).strip() not in ("", "0", "_undef_")
+        known = self._call.known
+        if "mixes" not in known:  # FreeSWITCH reads the variable once, when media begins
+            leg = self._leg
+            leg.fire(commands.subscribe(MIX_EVENTS))
+            silence = leg.ask(commands.variable(leg.uuid, "send_silence_when_idle")).strip()
+            known["mixes"] = silence not in ("", "0", "_undef_")
+        self._mixes = known["mixes"]
         for _ in range(self._params.loop) if self._params.loop else itertools.count():
             begun, began_at = self._begun, self._clock.monotonic()
             for item in self._params.play:

@@ -87,7 +87,7 @@ def main():
                 arrived.append(time.monotonic() - sent[uuid].popleft())
 
     switch = Switch(
-        ("127.0.0.1", socket_port), clock=Clock(), writes_files=False, overhears=overhears if rate else None,
+        ("127.0.0.1", socket_port), clock=Clock(), tick=0.2, writes_files=False, overhears=overhears if rate else None,
         keeps_transcript=bool(rate),
     )  # fmt: skip
     calls = [switch.call(variables=DIALPLAN, behaviour=Caller()) for _ in range(CALLS)]

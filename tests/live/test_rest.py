@@ -252,6 +252,26 @@ def test_a_cancel_that_crosses_the_answer(office):
         until(lambda phone=phone: phone.cancelled or phone.hung_up, 5.0, "the phone's end")
 
 
+def test_a_party_that_hangs_up_at_once(office):
+    """While the call is on its way to fsctl: it is one call all the same, it was answered, and the party ended it."""
+    office = office(*({"rings": 0.05} for _ in range(20)))
+
+    def leave(phone, seconds):
+        until(lambda: phone.answered_at, 5.0, "the answer")
+        gevent.sleep(seconds)
+        phone.hang_up()
+
+    call_ids = []
+    for index, (number, phone) in enumerate(office.phones.items()):
+        call_ids.append(office.dial(number))
+        gevent.spawn(leave, phone, index * 0.0005)
+
+    for call_id in call_ids:
+        ended, states = office.ends(call_id)
+        assert (ended["end_reason"], ended["end_source"]) == ("hangup", "outbound")
+        assert states == ["queued", "initiated", "created", "ringing", "answered", "ended"]
+
+
 def test_what_rings_when_fsctl_stops_is_given_up(office):
     office = office({"rings": None})
     office.dial()

@@ -135,7 +135,7 @@ def test_who_the_device_is_comes_with_the_first_state_only():
     last = json.loads(entry(CallStateChanged(call, "ended", AT, end_reason="hangup")).details)
 
     assert first["device"]["params"]["headers"] == [{"name": "X-Customer", "value": "7"}]
-    assert first["sip_data"] == {"sip_from_uri": "alice@pbx.example"}
+    assert "sip_data" not in first
     assert not {"device", "sip_data"} & set(last)
     assert last["end_reason"] == "hangup"
 

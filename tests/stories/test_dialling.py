@@ -180,6 +180,26 @@ def test_a_call_that_is_cancelled_while_it_is_answered_runs_nothing(house, monke
     assert [hook.path for hook in stage.requests] == ["/hook"]
 
 
+def test_a_party_that_hangs_up_before_the_call_is_handed_over_has_had_one_call(house, monkeypatch):
+    opened = EslLeg.open
+
+    def open_too_late(leg, seconds):
+        offer = opened(leg, seconds)
+        stage.switch.originated[0].hangup()
+        wait_for(lambda: not len(stage.server.dialler), "whoever dialled it to hear of its end")
+        return offer
+
+    monkeypatch.setattr(EslLeg, "open", open_too_late)
+    stage = house(Party(after=0.5))
+
+    story = over(stage.dialled(swml=TALK, status_url="@web/hook", status_events=ALL))
+
+    wait_for(lambda: not len(stage.server.listener._calls), "its session to end")
+    assert story.states == ["queued", "initiated", "created", "ringing", "answered", "ended"]
+    assert (story.ended.end_reason, story.ended.end_source) == ("hangup", "outbound")
+    assert stage.server.calls.get(story.call.uuid) is None
+
+
 def test_the_queue_is_bounded(house):
     stage = house(
         config={
