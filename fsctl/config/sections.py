@@ -121,9 +121,9 @@ class EventSocket(_Section):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Http(_Section):
-    """Metrics, health and recordings."""
+    """The HTTP side: metrics, health, recordings and the REST API."""
 
-    listen: Address = _setting("127.0.0.1:8086", kinds.address(), "Where metrics, health and recordings are served.")
+    listen: Address = _setting("127.0.0.1:8086", kinds.address(), "Where metrics, health, recordings and the REST API are served, in plain HTTP.")
     public_url: str = _setting(
         "http://127.0.0.1:8086", kinds.base_url(), "How customers reach that server; recording URLs begin with it."
     )

@@ -27,15 +27,14 @@ from fsctl.swml.method import method
 from fsctl.swml.parameters import (
     MISSING_PARAMETER,
     Boolean,
+    ByType,
     Integer,
-    Kind,
     Number,
     Object,
     Record,
     Text,
     Url,
     parameter,
-    variants,
     written,
 )
 
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 
     from fsctl.call.call import Call
     from fsctl.call.control import Control
-    from fsctl.swml.document import Where
-    from fsctl.swml.parameters import Checker
 
 __all__ = ["Detection", "detect", "detect_machine"]
 
@@ -345,26 +342,12 @@ class DetectADigit(DetectAnything):
 _TYPES: dict[str, type[DetectAnything]] = {"machine": DetectAMachine, "fax": DetectAFax, "digit": DetectADigit}
 
 
-@dataclass(frozen=True)
-class What(Kind):
-    """What to detect; its ``type`` says which parameters there are."""
-
-    def check(self, value: Any, where: Where, checker: Checker) -> Any:
-        """The record of that type."""
-        kind = value.get("type") if isinstance(value, dict) else None
-        return Record(_TYPES.get(kind if isinstance(kind, str) else "", DetectAnything)).check(value, where, checker)
-
-    def schema(self) -> dict[str, Any]:
-        """Any of the types."""
-        return variants(_TYPES)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectCommand:
     """The parameters of ``calling.detect``; ``timeout`` in seconds."""
 
     control_id: str = parameter(CONTROL_ID)
-    detect: DetectAnything = parameter(What())
+    detect: DetectAnything = parameter(ByType(_TYPES, DetectAnything))
     timeout: float = parameter(Number(low=0), default=30.0)
     status_url: str | None = parameter(Url(), default=None)
 

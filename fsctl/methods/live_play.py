@@ -17,7 +17,7 @@ import itertools
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -27,7 +27,7 @@ from fsctl.freeswitch import commands
 from fsctl.freeswitch.facts import MIX_EVENTS, TURN_EVENTS, Began, MixEnded
 from fsctl.media import rings, sounds
 from fsctl.methods.play import Cut, Voice, level_of, spoken
-from fsctl.swml.parameters import Anything, Integer, Kind, Number, Record, Text, TextList, Url, parameter, variants
+from fsctl.swml.parameters import Anything, ByType, Integer, Number, Record, Text, TextList, Url, parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from fsctl.call.control import Control
     from fsctl.freeswitch.commands import Application
     from fsctl.media.files import Segment
-    from fsctl.swml.document import Where
-    from fsctl.swml.parameters import Checker
 
 __all__ = ["live_play", "live_play_pause", "live_play_resume", "live_play_stop", "live_play_volume"]
 
@@ -134,23 +132,7 @@ class RingtoneItem(Item):
     params: RingtoneParams = parameter(Record(RingtoneParams))
 
 
-_TYPES: dict[Any, type] = {"audio": AudioItem, "tts": TtsItem, "silence": SilenceItem, "ringtone": RingtoneItem}
-
-
-@dataclass(frozen=True)
-class AnyItem(Kind):
-    """An item; its ``type`` says which parameters there are."""
-
-    expects: ClassVar[str] = "an object"
-
-    def check(self, value: Any, where: Where, checker: Checker) -> Any:
-        """The record of that type."""
-        kind = value.get("type") if isinstance(value, dict) else None
-        return Record(_TYPES.get(kind if isinstance(kind, str) else "", Item)).check(value, where, checker)
-
-    def schema(self) -> dict[str, Any]:
-        """Each type with its own parameters."""
-        return variants(_TYPES)
+_TYPES: dict[str, type[Item]] = {"audio": AudioItem, "tts": TtsItem, "silence": SilenceItem, "ringtone": RingtoneItem}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +140,7 @@ class PlayCommand:
     """The parameters of ``calling.play``; ``volume`` in dB, ``loop`` 0 is for ever."""
 
     control_id: str = parameter(CONTROL_ID)
-    play: tuple[Item, ...] = parameter(TextList(AnyItem(), min_items=1))
+    play: tuple[Item, ...] = parameter(TextList(ByType(_TYPES, Item), min_items=1))
     volume: float = parameter(_VOLUME, default=0.0)
     direction: str = parameter(Text(choices=tuple(_PLACES)), default="listen")
     loop: int = parameter(Integer(low=0), default=1)

@@ -29,7 +29,7 @@ from fsctl.streams.audio import parse_format
 from fsctl.streams.endpoint import StreamSpec
 from fsctl.streams.rtp import CODECS, RtpSpec, RtpStream
 from fsctl.swml.method import method
-from fsctl.swml.parameters import INVALID_VALUE, Integer, Kind, Object, Record, Text, Url, parameter, variants
+from fsctl.swml.parameters import INVALID_VALUE, ByType, Integer, Object, Record, Text, Url, parameter
 
 if TYPE_CHECKING:
     from fsctl.call.call import Call
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from fsctl.streams.audio import Format
     from fsctl.streams.ended import Ended
     from fsctl.swml.document import Where
-    from fsctl.swml.parameters import Checker
 
 __all__ = ["Tapping", "begin", "stop_tap", "tap"]
 
@@ -407,27 +406,13 @@ class WsDevice(AnyDevice):
 _DEVICES: dict[str, type[AnyDevice]] = {"rtp": RtpDevice, "ws": WsDevice}
 
 
-@dataclass(frozen=True)
-class Device(Kind):
-    """Where a tap goes; its ``type`` says which parameters there are."""
-
-    def check(self, value: Any, where: Where, checker: Checker) -> Any:
-        """The record of that type."""
-        kind = value.get("type") if isinstance(value, dict) else None
-        return Record(_DEVICES.get(kind if isinstance(kind, str) else "", AnyDevice)).check(value, where, checker)
-
-    def schema(self) -> dict[str, Any]:
-        """Any of the types."""
-        return variants(_DEVICES)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TapCommand:
     """The parameters of ``calling.tap``."""
 
     control_id: str = parameter(CONTROL_ID)
     tap: TapWhat = parameter(Record(TapWhat))
-    device: AnyDevice = parameter(Device())
+    device: AnyDevice = parameter(ByType(_DEVICES, AnyDevice))
     status_url: str | None = parameter(Url(), default=None)
 
 

@@ -49,6 +49,7 @@ __all__ = [
     "Boolean",
     "Branch",
     "Branches",
+    "ByType",
     "Cases",
     "Checker",
     "Dest",
@@ -72,7 +73,6 @@ __all__ = [
     "parameter",
     "present",
     "similar",
-    "variants",
     "written",
 ]
 
@@ -687,12 +687,24 @@ class Records(Kind):
         return TextList(Record(self.type, self.one_of), min_items=self.min_items, max_items=self.max_items)
 
 
-def variants(types: Mapping[str, type[Any]]) -> dict[str, Any]:
-    """JSON Schema of an object that is read as one of the records ``types``, by its ``type``."""
-    schemas = {name: Record(record).schema() for name, record in types.items()}
-    for name, schema in schemas.items():
-        schema["properties"] = {**schema["properties"], "type": {"const": name}}
-    return {"oneOf": list(schemas.values())}
+@dataclass(frozen=True)
+class ByType(Kind):
+    """An object whose ``type`` says as which record it is read; as ``unknown``, which refuses it, for any other."""
+
+    expects: ClassVar[str] = "an object"
+
+    types: Mapping[str, type[Any]]
+    unknown: type[Any]
+
+    def check(self, value: Any, where: Where, checker: Checker) -> Any:
+        word = value.get("type") if isinstance(value, dict) else None
+        return Record(self.types.get(word if isinstance(word, str) else "", self.unknown)).check(value, where, checker)
+
+    def schema(self) -> dict[str, Any]:
+        schemas = {name: Record(record).schema() for name, record in self.types.items()}
+        for name, schema in schemas.items():
+            schema["properties"] = {**schema["properties"], "type": {"const": name}}
+        return {"oneOf": list(schemas.values())}
 
 
 def parameter(kind: Kind, *, default: Any = MISSING, name: str | None = None) -> Any:

@@ -27,6 +27,7 @@ from fsctl.logs.database import CallRow
 from fsctl.methods import COMMANDS
 from fsctl.swml.parameters import (
     Anything,
+    ByType,
     Integer,
     Kind,
     Object,
@@ -38,7 +39,6 @@ from fsctl.swml.parameters import (
     TextList,
     Url,
     parameter,
-    variants,
     written,
 )
 from tests.fakes.call import make_call
@@ -483,7 +483,7 @@ def test_variants_are_told_by_their_type():
         name: make_dataclass(name, [("type", str, parameter(Text())), ("size", int, parameter(kind))])
         for name, kind in {"small": Integer(high=3), "large": Integer(low=3)}.items()
     }
-    validator = jsonschema.Draft202012Validator(variants(types))
+    validator = jsonschema.Draft202012Validator(ByType(types, object).schema())
 
     assert validator.is_valid({"type": "small", "size": 1})
     assert validator.is_valid({"type": "large", "size": 9})
