@@ -83,7 +83,8 @@ class EventSocket:
         self._fact_at = 0.0  # when somebody was woken who may now send the next command
         traffic.connections += 1
         traffic.live += 1
-        self.sock = _Socket(fileno=sock.detach())
+        kind = sock.family, sock.type, sock.proto  # said, so that nobody has to ask the kernel
+        self.sock = _Socket(*kind, fileno=sock.detach())
         self.sock.setblocking(False)
         loop = self._hub.loop
         self._readable = loop.io(self.sock.fileno(), _READ)

@@ -42,8 +42,8 @@ T = TypeVar("T")
 MAX_EVENTS: Final = 2000
 """Events of one call that are kept; of a call with more, only its states are."""
 
-BATCH_EVENTS: Final = 500
-BATCH_SECONDS: Final = 0.2
+BATCH_EVENTS: Final = 2000
+BATCH_SECONDS: Final = 1.0  # whoever reads meanwhile does not wait for it
 SLICE_EVENTS: Final = 20  # turned into rows before everybody else has a turn
 
 PURGE_SECONDS: Final = 60.0

@@ -52,8 +52,9 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def opened(path):
-    """Builds logs that have begun to work; all are closed in the end."""
+def opened(path, monkeypatch):
+    """Builds logs that have begun to work, and do not wait long for more; all are closed in the end."""
+    monkeypatch.setattr("fsctl.logs.store.BATCH_SECONDS", 0.05)
     built = []
 
     def build(where=path, **settings):
