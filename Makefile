@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo style types tests check bench bench-live live clean
+.PHONY: help venv compat-clients demo style types tests check bench bench-live live clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,6 +21,12 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
+
+compat-clients: $(INSTALLED) ## install the published clients of the compatibility API, which tests then drive
+	$(PYTHON) -m venv $(VENV)/compat-clients/python
+	$(VENV)/compat-clients/python/bin/pip install --quiet --disable-pip-version-check 'signalwire-sdk~=3.0.2'
+	@if command -v npm >/dev/null; then npm install --silent --no-fund --no-audit --prefix $(VENV)/compat-clients \
+		'@signalwire/compatibility-api@^3.2.0'; else echo "no npm: the JavaScript client is left out" >&2; fi
 
 demo: $(INSTALLED) ## show one call from start to end, without a FreeSWITCH
 	$(BIN)/fsctl demo
