@@ -123,7 +123,11 @@ class EventSocket(_Section):
 class Http(_Section):
     """The HTTP side: metrics, health, recordings and the REST API."""
 
-    listen: Address = _setting("127.0.0.1:8086", kinds.address(), "Where metrics, health, recordings and the REST API are served, in plain HTTP.")
+    listen: Address = _setting(
+        "127.0.0.1:8086",
+        kinds.address(),
+        "Where metrics, health, recordings and the REST API are served, in plain HTTP.",
+    )
     public_url: str = _setting(
         "http://127.0.0.1:8086", kinds.base_url(), "How customers reach that server; recording URLs begin with it."
     )
