@@ -41,7 +41,6 @@ __all__ = ["Destination", "Dialler", "Order", "destination"]
 log = structlog.get_logger(__name__)
 
 _NUMBER = re.compile(r"\+?[0-9A-D*#]{1,32}")
-_E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 _SIP = re.compile(r"(sips?):(?:([^@;?\s]{1,128})@)?([^@;?\s]{1,255})((?:;[^?\s]{1,512})?)", re.IGNORECASE)
 _PARAMETERS = {"transport": re.compile(r"udp|tcp|tls|ws|wss", re.IGNORECASE), "codecs": re.compile(r"[A-Za-z0-9@,.]+")}
 _GRACE = 10.0  # FreeSWITCH counts the ringing in whole seconds, and tells a little later
@@ -426,8 +425,7 @@ class Dialler:
         if self._dialled.get(call_id) is not dialled:
             return
         del self._dialled[call_id]
-        now = monotonic()
-        self._missed = {each: at for each, at in self._missed.items() if at > now - _CONNECT_SECONDS} | {call_id: now}
+        self._miss(call_id)
         dialled.leg.gone = True
         if dialled.unwatch is not None:
             dialled.unwatch()
@@ -444,6 +442,13 @@ class Dialler:
         )
         self._calls.remove(call)
         dialled.over.set()
+
+    def _miss(self, call_id: str) -> None:
+        """Note a call that may still be handed to us although it is over, and forget those that no longer can."""
+        now = monotonic()
+        self._missed[call_id] = now
+        while (oldest := next(iter(self._missed))) and self._missed[oldest] < now - _CONNECT_SECONDS:
+            del self._missed[oldest]
 
     # -- FreeSWITCH comes and goes -----------------------------------------------------------------------------------
 
@@ -482,8 +487,3 @@ def _caller_number(text: str) -> str:
     """What of a caller id FreeSWITCH shall show as the number: the user of a URI."""
     match = _SIP.fullmatch(text)
     return (match[2] or match[3]) if match else text
-
-
-def is_e164(number: str) -> bool:
-    """Whether a number is written the international way."""
-    return _E164.fullmatch(number) is not None

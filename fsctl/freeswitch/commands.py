@@ -39,7 +39,6 @@ __all__ = [
     "file_formats",
     "filter_",
     "filter_delete",
-    "gateway",
     "hang_up",
     "linger",
     "mix_name",
@@ -247,11 +246,6 @@ def originate(uuid: str, endpoint: str, variables: Mapping[str, str], target: tu
     values = {"origination_uuid": uuid, "originate_timeout": str(max(timeout, 1))}
     values |= {name: value for name, value in variables.items() if name.lower() not in values}
     return Api("originate", f"{variable_list(values)}{endpoint} '&socket({host}:{port} async full)'")
-
-
-def gateway(name: str, number: str) -> str:
-    """The endpoint ``number`` behind a gateway of Sofia's. Raises ValueError for what is no name or no number."""
-    return f"sofia/gateway/{_part('gateway', _NAME, name)}/{_part('number', _USER, number)}"
 
 
 def sip(profile: str, user: str, host: str, *, port: int | None = None, transport: str = "") -> str:

@@ -68,6 +68,13 @@ class Client:
         self._got += data
 
 
+def until(holds, seconds=5.0):
+    """Wait for it, not for ever: what is missing then shows in the figures."""
+    with gevent.Timeout(seconds, False):
+        while not holds():
+            gevent.sleep(0.01)
+
+
 def main():
     socket_port, http_port, number, rate, connections = (
         int(sys.argv[1]),
@@ -91,7 +98,7 @@ def main():
         keeps_transcript=bool(rate),
     )  # fmt: skip
     calls = [switch.call(variables=DIALPLAN, behaviour=Caller()) for _ in range(CALLS)]
-    gevent.sleep(1.0)
+    until(lambda: all(call.answered for call in calls))
     uuids = [call.uuid for call in calls if call.answered]
     if len(uuids) != CALLS:
         raise RuntimeError(f"only {len(uuids)} of {CALLS} calls were answered")
@@ -115,7 +122,8 @@ def main():
 
     gevent.joinall([gevent.spawn(work, client) for client in clients], timeout=LONGEST, raise_error=True)
     took = time.monotonic() - began
-    gevent.sleep(0.3)
+    if rate:
+        until(lambda: len(arrived) == number)
     for times in (arrived, answers):
         times.sort()
     print(

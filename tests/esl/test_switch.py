@@ -486,7 +486,7 @@ class TestAsking:
 
     def test_a_call_that_fails(self, link):
         with pytest.raises(CommandFailed) as failed:
-            link.job(commands.originate(U, commands.gateway("gw", "200"), {}, ("127.0.0.1", 1), 60), 10.0)
+            link.job(commands.originate(U, commands.registered("200", "pbx.example"), {}, ("127.0.0.1", 1), 60), 10.0)
         assert failed.value.reply == "-ERR USER_BUSY"
 
     def test_the_traffic_is_counted_and_no_reactions_are(self, switch, observe):

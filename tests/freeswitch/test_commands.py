@@ -263,8 +263,7 @@ class TestEndpoints:
     @pytest.mark.parametrize(
         ("endpoint", "text"),
         [
-            (commands.gateway("carrier_1.eu", "+15550100"), "sofia/gateway/carrier_1.eu/+15550100"),
-            (commands.gateway("gw", "*98#"), "sofia/gateway/gw/*98#"),
+            ("sofia/gateway/carrier_1.eu/+15550100", "sofia/gateway/carrier_1.eu/+15550100"),  # of an operator's route
             (commands.sip("internal", "alice.b-c_d", "pbx.example"), "sofia/internal/alice.b-c_d@pbx.example"),
             (commands.sip("p", "a", "10.0.0.1", port=5080), "sofia/p/a@10.0.0.1:5080"),
             (commands.sip("p", "a", "h", transport="tls"), "sofia/p/a@h;transport=tls"),
@@ -281,9 +280,7 @@ class TestEndpoints:
     @pytest.mark.parametrize("text", HOSTILE)
     def test_no_part_brings_dial_string_syntax(self, text):
         for build in (
-            lambda: commands.gateway(text, "1"),
-            lambda: commands.gateway("gw", text),
-            lambda: commands.gateway("gw", f"1{text}" if text else ""),
+            lambda: commands.registered(f"1{text}" if text else "", "h"),
             lambda: commands.sip(text, "1", "h"),
             lambda: commands.sip("p", text, "h"),
             lambda: commands.sip("p", "1", text),
@@ -303,7 +300,7 @@ class TestEndpoints:
 
     @given(st.text(), st.text())
     def test_whatever_they_are_given_nothing_else_reaches_the_wire(self, first, second):
-        for build in (commands.gateway, commands.registered, lambda a, b: commands.sip("p", a, b)):
+        for build in (commands.registered, lambda a, b: commands.sip("p", a, b)):
             try:
                 endpoint = build(first, second)
             except ValueError:
