@@ -6,7 +6,7 @@ call's start and end, which know more than an event does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -14,6 +14,8 @@ from fsctl import log as logs
 from fsctl.call.events import ControlChanged, MethodFinished, ScriptWarning
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from fsctl.call.events import CallEvent
 
 __all__ = ["journal"]
@@ -21,17 +23,15 @@ __all__ = ["journal"]
 log = structlog.get_logger(__name__)
 
 
-def journal(event: CallEvent) -> None:
-    """Write the line an event is worth, if any."""
-    kind = type(event)
-    if kind is ScriptWarning:
-        _warning(event)  # type: ignore[arg-type]  # looked at above, in the cheapest way
-    elif not logs.debugging():
-        return
-    elif kind is ControlChanged:
-        _control(event)  # type: ignore[arg-type]
-    elif kind is MethodFinished:
-        _method(event)  # type: ignore[arg-type]
+class _Journal:
+    """Writes the line an event is worth, if any."""
+
+    kinds = frozenset((ScriptWarning, ControlChanged, MethodFinished))
+
+    def __call__(self, event: CallEvent) -> None:
+        kind = type(event)
+        if (line := _LINES.get(kind)) is not None and (kind is ScriptWarning or logs.debugging()):
+            line(event)
 
 
 def _warning(event: ScriptWarning) -> None:
@@ -69,3 +69,12 @@ def _method(event: MethodFinished) -> None:
         outcome=event.outcome,
         seconds=round(event.seconds, 4),
     )
+
+
+_LINES: Final[Mapping[type, Callable[[Any], None]]] = {
+    ScriptWarning: _warning,
+    ControlChanged: _control,
+    MethodFinished: _method,
+}
+
+journal: Final = _Journal()

@@ -215,6 +215,7 @@ class Metrics:
             MethodFinished: self._method_finished,
             DocumentFetched: self._document_fetched,
         }
+        self.kinds = frozenset(self._updates)
 
     def __call__(self, event: CallEvent) -> None:
         """Count ``event``."""

@@ -55,7 +55,8 @@ class Control:
     def to(self, state: str, **detail: Any) -> None:
         """Move to ``state`` and tell the world. Raises ValueError for a move that does not exist."""
         self.state = advance(self._table, self.state, state)
-        self.detail.update(detail)
+        if detail:
+            self.detail.update(detail)
         call = self.call
         call.emit(
             ControlChanged(
@@ -69,12 +70,18 @@ class Control:
                 self._callback,
             )
         )
-        if self.over:
-            for cleanup in self._cleanups:
-                cleanup()
-            self._cleanups.clear()
-            if self._ended is not None:
-                self._ended.set()
+        if not self._table[state]:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """It is over. What it was given knows it in turn, and would keep it in memory."""
+        cleanups, self._cleanups = self._cleanups, []
+        for cleanup in cleanups:
+            cleanup()
+        self.stop = self.abandon = None
+        self.verbs = {}
+        if self._ended is not None:
+            self._ended.set()
 
     def do(self, verb: str, *arguments: Any) -> None:
         """Ask for one of the control's verbs. Raises CommandFailed when it has none of that name."""

@@ -9,8 +9,10 @@ Times are Unix seconds as floats. Implements the event side of the reference's p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from fsctl.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +34,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CallInfo:
     """Who the call is: made once from FreeSWITCH's answer to ``connect``, never changed.
 
@@ -61,7 +63,7 @@ class CallInfo:
 Form: TypeAlias = Literal["json", "compat"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Callback:
     """Where an operation's events go: the customer's URL and the HTTP method (``POST`` or ``GET``).
 
@@ -73,7 +75,7 @@ class Callback:
     form: Form = "json"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Watcher:
     """Somebody who wants to hear of the call's states named in ``states``."""
 
@@ -81,7 +83,7 @@ class Watcher:
     states: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CallStateChanged:
     """The call reached ``state``: ``created``, ``ringing``, ``answered``, ``ending`` or ``ended``.
 
@@ -104,7 +106,7 @@ class CallStateChanged:
     watchers: tuple[Watcher, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ControlChanged:
     """A control (``kind`` is ``play``, ``record``, ``stream`` …) reached ``state``.
 
@@ -123,7 +125,7 @@ class ControlChanged:
     callback: Callback | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ScriptWarning:
     """Something in the script went wrong; ``fatal`` tells whether it ended the script.
 
@@ -143,7 +145,7 @@ class ScriptWarning:
     document: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UserEvent:
     """The script's ``user_event``: ``event`` is any JSON object."""
 
@@ -152,7 +154,7 @@ class UserEvent:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MethodFinished:
     """An instruction ended: ``outcome`` is ``ok``, ``failed``, ``error`` or ``hangup``; ``seconds`` it took."""
 
@@ -165,7 +167,7 @@ class MethodFinished:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DocumentFetched:
     """A document was asked for: ``source`` is ``url``, ``file``, ``inline`` or ``fallback``.
 
@@ -179,7 +181,7 @@ class DocumentFetched:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ScriptEnded:
     """The interpreter stopped: ``outcome`` is ``finished``, ``error``, ``hangup`` or ``stopped``."""
 
@@ -190,7 +192,7 @@ class ScriptEnded:
     variables: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CallRefused:
     """A call was not taken: ``reason`` is ``capacity``, ``draining``, ``handshake`` or ``no_document``."""
 

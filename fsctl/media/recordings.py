@@ -15,7 +15,7 @@ import re
 import shutil
 import stat
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -26,6 +26,7 @@ import structlog
 
 from fsctl.errors import CommandFailed, ConfigError
 from fsctl.media.convert import read_wav
+from fsctl.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -121,7 +122,7 @@ def _read_link(query: str) -> tuple[str, str] | None:
 # -- recordings -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recording:
     """A recording that may begin: where FreeSWITCH shall write it and where customers will find it."""
 

@@ -15,6 +15,7 @@ from fsctl.freeswitch import commands
 from fsctl.media import rings, sounds, voices
 from fsctl.swml.method import method
 from fsctl.swml.parameters import Boolean, Number, Text, TextList, Url, parameter
+from fsctl.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ class Play:
     status_url: str | None = parameter(Url(), default=None)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Voice:
     """How ``say:`` sounds are spoken; without a name, by the operator's voice for the language and gender."""
 
@@ -80,14 +81,11 @@ class Voice:
     @classmethod
     def chosen(cls, call: Call, name: str | None, language: str | None, gender: str | None) -> Voice:
         """The instruction's wish, else the script's variables, else the language's defaults."""
-
-        def pick(wish: str | None, variable: str) -> str:
-            return wish or str(call.vars.get(variable) or "")
-
+        given = call.vars.get
         return cls(
-            pick(name, "say_voice") or None,
-            pick(language, "say_language") or "en-US",
-            pick(gender, "say_gender") or "female",
+            name or str(given("say_voice") or "") or None,
+            language or str(given("say_language") or "") or "en-US",
+            gender or str(given("say_gender") or "") or "female",
         )
 
 

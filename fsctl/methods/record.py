@@ -27,6 +27,7 @@ from fsctl.freeswitch.facts import Digit, RecordStopped
 from fsctl.swml.method import method
 from fsctl.swml.parameters import Boolean, Integer, Number, Text, Url, parameter
 from fsctl.swml.parameters import Record as Nested
+from fsctl.value import value
 
 if TYPE_CHECKING:
     from fsctl.call.call import Call
@@ -80,7 +81,7 @@ class Record:
     status_url: str | None = parameter(Url(), default=None)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Capture:
     """What to record and what ends it; shared by every way in. Zero and None mean "no limit"."""
 
@@ -99,8 +100,19 @@ class Capture:
     @classmethod
     def of(cls, method_name: str, params: Any) -> Capture:
         """The capture that a method's parameters ask for."""
-        named: dict[str, Any] = {name: getattr(params, name, None) for name in cls.__slots__ if name != "method"}
-        return cls(method=method_name, **named)
+        return cls(
+            method_name,
+            getattr(params, "control_id", None),
+            params.stereo,
+            params.format,
+            params.direction,
+            params.terminators,
+            params.input_sensitivity,
+            params.initial_timeout,
+            params.end_silence_timeout,
+            params.max_length,
+            getattr(params, "status_url", None),
+        )
 
 
 @method("record", Record, result="record_result")
@@ -150,9 +162,10 @@ def _start(control: Control, capture: Capture) -> Recording:
     started = call.clock.now()
     try:
         recording = call.services.recordings.new(capture.format)
+        path = str(recording.path)
         control.detail["recording_id"] = recording.id
         control.on_over(leg.react(RecordStopped, _Ending(call, control, recording, started)))
-        leg.ask(commands.record_start(leg.uuid, str(recording.path), _safety_limit(capture), _variables(capture)))
+        leg.ask(commands.record_start(leg.uuid, path, _safety_limit(capture), _variables(capture)))
     except CommandFailed as refused:
         control.to("error")
         if capture.format != "wav":
@@ -162,7 +175,7 @@ def _start(control: Control, capture: Capture) -> Recording:
         control.to("error")
         raise CommandFailed(capture.method, f"cannot write recordings: {problem}") from problem
     if control.over:  # it ended before we were told that it began
-        leg.tell(commands.record_stop(leg.uuid, str(recording.path)))
+        leg.tell(commands.record_stop(leg.uuid, path))
         return recording
     control.stop = lambda: _stop(control, recording)
     control.abandon = lambda: _lost(control, recording, started)
@@ -176,11 +189,11 @@ def _start(control: Control, capture: Capture) -> Recording:
 
         def pressed(fact: Digit) -> None:
             if fact.digit in terminators:
-                leg.tell(commands.record_stop(leg.uuid, str(recording.path)))
+                leg.tell(commands.record_stop(leg.uuid, path))
 
         control.on_over(leg.react(Digit, pressed))
     if capture.max_length:
-        timer = call.clock.alarm(capture.max_length, leg.tell, commands.record_stop(leg.uuid, str(recording.path)))
+        timer = call.clock.alarm(capture.max_length, leg.tell, commands.record_stop(leg.uuid, path))
         control.on_over(timer.kill)
     return recording
 

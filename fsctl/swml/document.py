@@ -29,7 +29,7 @@ class Where:
     (or the top of the document) downward; ``parameter`` is the parameter meant, if one is. Never changed.
     """
 
-    __slots__ = ("_line", "_source", "parameter", "path", "section")
+    __slots__ = ("_line", "_source", "_text", "parameter", "path", "section")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Where:
         self.parameter = parameter
         self._line = line
         self._source = source
+        self._text = ""
 
     @property
     def line(self) -> int | None:
@@ -78,7 +79,12 @@ class Where:
 
     @property
     def text(self) -> str:
-        """The place without its line: costs no look-up."""
+        """The place without its line: costs no look-up, and is written once."""
+        if not self._text:
+            self._text = self._written()
+        return self._text
+
+    def _written(self) -> str:
         text = self.section
         for key in self.path:
             if isinstance(key, int):
