@@ -12,11 +12,9 @@ in time and in memory. What runs in the callback (``on_event``, reactions) there
 
 from __future__ import annotations
 
-from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import gevent
 import structlog
 from gevent import get_hub
 from gevent.hub import Waiter
@@ -24,7 +22,7 @@ from gevent.monkey import get_original
 from greenswitch.esl import OutboundSession
 
 from fsctl.errors import CommandFailed, LegGone, ProtocolError
-from fsctl.esl.protocol import Message, Protocol, encode
+from fsctl.esl.protocol import Message, Protocol, encode, encode_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from fsctl.freeswitch.commands import Api, Command
     from fsctl.tally import Traffic
 
-__all__ = ["Connection", "EventSocket"]
+__all__ = ["Connection", "EventSocket", "within"]
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +44,25 @@ _READ, _WRITE = 1, 2
 # Refused, we would hear of other calls as if they were this one, or of nothing.
 _VITAL = frozenset({"filter", "events"})
 
-_Socket: Any = get_original("socket", "socket")
+# The interpreter's own, without what `socket.socket` adds: reading and writing is all there is to do.
+_Socket: Any = get_original("socket", "SocketType")
+
+
+def _nobody(*_: object) -> None:
+    """Whom a connection tells things that has ended, and said so."""
+
+
+def within(seconds: float | None, waiter: Waiter) -> Any:
+    """What somebody hands to the waiter, or None when ``seconds`` pass first."""
+    if seconds is None:
+        return waiter.get()
+    timer = get_hub().loop.timer(seconds)
+    timer.start(waiter.switch, None)
+    try:
+        return waiter.get()
+    finally:
+        timer.stop()
+        timer.close()
 
 
 class EventSocket:
@@ -73,22 +89,20 @@ class EventSocket:
         self._on_linger = on_linger
         self._on_end = on_end
         self._hub = get_hub()
-        self._replies: deque[Waiter | Callable[[str], None] | str] = deque()
+        self._replies: list[Waiter | Callable[[str], None] | str] = []  # few at a time: no need of a deque's 600 bytes
         self._unsent = bytearray()
         self.call_id = ""  # for the log, once it is known
         self._flushing = False  # a flush is due at the end of this turn
-        self._blocked = False  # the socket takes no more for now
+        self._writable: Any = None  # watches a socket that takes no more for now
         self._protocol = Protocol()
         self._traffic = traffic
-        self._fact_at = 0.0  # when somebody was woken who may now send the next command
+        self.fact_at = 0.0  # when somebody was woken by a reply or a fact; the time to the next command is measured
         traffic.connections += 1
         traffic.live += 1
-        kind = sock.family, sock.type, sock.proto  # said, so that nobody has to ask the kernel
-        self.sock = _Socket(*kind, fileno=sock.detach())
+        self.sock = _Socket(fileno=sock.detach())
         self.sock.setblocking(False)
         loop = self._hub.loop
         self._readable = loop.io(self.sock.fileno(), _READ)
-        self._writable = loop.io(self.sock.fileno(), _WRITE)
         self._late = loop.timer(timeout, repeat=timeout)
         self._readable.start(self.receive_events)
 
@@ -101,15 +115,11 @@ class EventSocket:
         """
         waiter = Waiter(self._hub)
         self._send(command if isinstance(command, bytes) else encode(command), (waiter,))
-        answer: Message
-        if timeout is None:
-            answer = waiter.get()
-            return answer
-        with gevent.Timeout(timeout, False):
-            answer = waiter.get()
-            return answer
-        self._no_reply(name)
-        raise self._gone()
+        answer: Message | None = waiter.get() if timeout is None else within(timeout, waiter)
+        if answer is None:
+            self._no_reply(name)
+            raise self._gone()
+        return answer
 
     def send(self, frame: bytes, replied: Callable[[str], None]) -> None:
         """Send one command; ``replied`` gets the text of its reply, in the event loop."""
@@ -132,7 +142,7 @@ class EventSocket:
         Raises CommandFailed for ``-ERR`` and ``-USAGE`` and for text that must not reach the wire, and as ``ask`` does.
         """
         try:
-            frame = encode(api.command)
+            frame = encode_line(api.line)
         except ValueError as problem:
             raise CommandFailed(api.name, str(problem)) from problem
         text = self.ask(frame, api.name).text
@@ -156,9 +166,9 @@ class EventSocket:
         self._replies.extend(replies)
         traffic = self._traffic
         traffic.commands += len(replies)
-        if self._fact_at:
-            traffic.reactions.observe(monotonic() - self._fact_at)
-            self._fact_at = 0.0
+        if self.fact_at:
+            traffic.reactions.observe(monotonic() - self.fact_at)
+            self.fact_at = 0.0
         self._unsent += data
 
     def _flush(self) -> None:
@@ -175,14 +185,19 @@ class EventSocket:
             self._ends("debug", "event_socket_write_failed", problem=str(error))
             return
         if not unsent:
-            if self._blocked:
-                self._blocked = False
-                self._writable.stop()
+            if self._writable is not None:
+                self._forget_writable()
         elif len(unsent) > _MOST_UNSENT:
             self._ends("error", "event_socket_stuck", unsent=len(unsent), hint="FreeSWITCH does not read our commands")
-        elif not self._blocked:
-            self._blocked = True
+        elif self._writable is None:
+            self._writable = self._hub.loop.io(self.sock.fileno(), _WRITE)
             self._writable.start(self._flush)
+
+    def _forget_writable(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None:
+            writable.stop()
+            writable.close()
 
     def _no_reply(self, name: str = "") -> None:
         waiting = name or next((entry for entry in self._replies if isinstance(entry, str)), "")
@@ -227,7 +242,7 @@ class EventSocket:
                 if not self.connected:
                     return
                 raise ProtocolError("a reply to no command")
-            waiting = replies.popleft()
+            waiting = replies.pop(0)
             if replies:
                 self._late.again(self._no_reply)
             else:
@@ -240,7 +255,7 @@ class EventSocket:
                     if waiting in _VITAL:
                         self.close()
             elif isinstance(waiting, Waiter):
-                self._fact_at = monotonic()
+                self.fact_at = monotonic()
                 waiting.switch(message)
             else:
                 waiting(message.text)
@@ -254,10 +269,6 @@ class EventSocket:
     def _greeted(self, message: Message) -> None:
         """FreeSWITCH says whom it lets in. Only on a connection that we opened."""
 
-    def reacting(self) -> None:
-        """A fact wakes the script now: the time to its next command is measured."""
-        self._fact_at = monotonic()
-
     # -- the end -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -266,16 +277,22 @@ class EventSocket:
             return
         self.connected = False
         self._traffic.live -= 1
-        for watcher in (self._readable, self._writable, self._late):
+        self._forget_writable()
+        for watcher in (self._readable, self._late):
             watcher.stop()
             watcher.close()
         self.sock.close()
-        replies, self._replies = self._replies, deque()
+        replies, self._replies = self._replies, []
         call_soon = self._hub.loop.run_callback
         for waiting in replies:
             if isinstance(waiting, Waiter):
                 call_soon(waiting.throw, self._gone())
-        call_soon(self._on_end)
+        call_soon(self._over)
+
+    def _over(self) -> None:
+        """Tell the end, and let go of everybody: what is told of us must not be kept by us."""
+        self._on_end()
+        self._on_event = self._on_linger = self._on_end = _nobody
 
     def stop(self) -> None:
         """As :meth:`close`; greenswitch's would wait for greenlets that are not there."""

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import itertools
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
 import structlog
 from gevent import get_hub
-from gevent.event import Event
 from gevent.hub import Waiter
 from gevent.queue import Empty, SimpleQueue
 
 from fsctl.errors import CommandFailed, LegGone, ProtocolError
-from fsctl.esl.connection import Connection
-from fsctl.esl.protocol import encode, encode_execute
+from fsctl.esl.connection import Connection, within
+from fsctl.esl.protocol import encode, encode_execute, encode_line
 from fsctl.freeswitch import commands, facts
 from fsctl.freeswitch.escape import application_argument
 
@@ -55,6 +55,10 @@ def _too_late(reply: str) -> None:
         log.debug("hang_up_too_late", reply=reply.strip())
 
 
+def _nobody(_cause: str) -> None:
+    """Who hears of the end of a leg that has told it."""
+
+
 _operations = itertools.count(1)
 
 
@@ -87,13 +91,14 @@ class EslLeg:
         self._variables = variables
         self._expands = True
         self._leaving = False  # a hangup was asked for
-        self._filters = {"Unique-ID"}
-        self._finished = Event()  # the last event was seen, or the socket ended
+        self._hears_of_jobs = False
+        self._finished = False  # the last event was seen, or the socket ended
+        self._rest: Waiter | None = None  # who waits for that
         self._operations: dict[str, Waiter] = {}
         self._jobs: dict[str, Waiter] = {}
         self._listeners: dict[type, list[Callable[[Any], None]]] = {}
-        self.goodbyes: set[_Facts | _Waiter] = set()  # who must hear that the leg is gone
-        self._aside: set[gevent.Greenlet] = set()  # what goes on beside the script
+        self.goodbyes: list[_Facts | _Waiter] = []  # who must hear that the leg is gone
+        self._aside: list[gevent.Greenlet] = []  # what goes on beside the script
         self._missed = False  # the hangup came before we could hear of it
         self._connection = Connection(
             sock,
@@ -108,7 +113,7 @@ class EslLeg:
 
     def open(self, seconds: float) -> Offered:
         """Take the call: learn who it is and hear of what happens to it. LegGone or ProtocolError when that fails."""
-        offer = self._offer(seconds)
+        offer = facts.offered(self._known(seconds))
         if not offer.full_control:
             raise ProtocolError("the dialplan's `socket` application lacks `full`: use `socket HOST:PORT async full`")
         self.uuid = self._connection.call_id = offer.uuid
@@ -125,7 +130,7 @@ class EslLeg:
         ]
         missing = {name: value for name, value in self._variables.items() if offer.settings.get(name) != value}
         if missing:  # the dialplan we ship sets them, which saves the round trip
-            frames.append((encode(commands.set_variables(offer.uuid, missing).command), "uuid_setvar_multi"))
+            frames.append((encode_line(commands.set_variables(offer.uuid, missing).line), "uuid_setvar_multi"))
         self._connection.tell(*frames)
         return offer
 
@@ -141,27 +146,41 @@ class EslLeg:
             return
         self._leaving = True
         try:
-            self._connection.send(encode(commands.hang_up(self.uuid, cause).command), _too_late)
+            self._connection.send(encode_line(commands.hang_up(self.uuid, cause).line), _too_late)
         except LegGone:
             log.debug("hang_up_too_late")
 
     def wait_ended(self, seconds: float) -> bool:
-        """Wait until FreeSWITCH has said its last word on the channel; False when it did not in time."""
-        if self._missed and not self._finished.wait(_REST_SECONDS):
+        """Wait until FreeSWITCH has said its last word on the channel; False when it did not in time. One may wait."""
+        if self._missed and not self._rested(_REST_SECONDS):
             try:
-                offer = self._offer(seconds)
+                offer = facts.offered(self._known(seconds))
             except (LegGone, ProtocolError):
                 return False
             if offer.ended is not None and self.ended is None:
                 self._last_word(offer.ended)
-        finished = bool(self._finished.wait(seconds))
+        finished = self._rested(seconds)
         if self._aside:  # they tell nothing any more
             gevent.joinall(list(self._aside), timeout=_PATIENCE)
         return finished
 
-    def _offer(self, seconds: float | None = None) -> Offered:
-        """What FreeSWITCH knows of the channel now. LegGone or ProtocolError when that cannot be had."""
-        return facts.offered(self._connection.ask(_CONNECT, "connect", seconds).head)
+    def _rested(self, seconds: float) -> bool:
+        if not self._finished and seconds > 0:
+            self._rest = Waiter()
+            try:
+                within(seconds, self._rest)
+            finally:
+                self._rest = None
+        return self._finished
+
+    def _finish(self) -> None:
+        self._finished = True
+        if self._rest is not None:
+            self._rest.switch(None)
+
+    def _known(self, seconds: float | None = None) -> bytes:
+        """What FreeSWITCH knows of the channel now, in its words. LegGone when that cannot be had."""
+        return self._connection.ask(_CONNECT, "connect", seconds).head
 
     def close(self) -> None:
         """Leave: FreeSWITCH frees the thread and the memory it holds for us."""
@@ -173,7 +192,7 @@ class EslLeg:
         """Answer the call (see ``fsctl.call.leg``)."""
         self.ask(commands.answer(self.uuid))
         # A call that FreeSWITCH makes is answered by its far end: what was asked for has done nothing then.
-        self.answered = self._answers_itself or self._offer().answer_state == "answered"
+        self.answered = self._answers_itself or facts.answer_state(self._known()) == "answered"
 
     def pre_answer(self) -> None:
         """Open early media (see ``fsctl.call.leg``)."""
@@ -203,7 +222,10 @@ class EslLeg:
         if completed is None:
             raise CommandFailed(application.name, f"did not end within {seconds:g} s")
         if isinstance(completed, CommandFailed):
-            raise completed
+            try:
+                raise completed
+            finally:
+                del completed  # its stack holds this frame, which would hold it
         return completed
 
     def ask(self, api: Api) -> str:
@@ -218,8 +240,8 @@ class EslLeg:
     def job(self, api: Api, seconds: float) -> str:
         """Run an API command in FreeSWITCH's background (see ``fsctl.call.leg``)."""
         self._check()
-        if "Job-Owner-UUID" not in self._filters:  # the ends of jobs name no channel; few calls have any
-            self._filters.add("Job-Owner-UUID")
+        if not self._hears_of_jobs:  # their ends name no channel; few calls have any
+            self._hears_of_jobs = True
             self.fire(commands.filter_("Job-Owner-UUID", self.uuid))
         job = f"fsctl-{next(_operations)}"
         done = Waiter()
@@ -240,7 +262,7 @@ class EslLeg:
     def tell(self, *apis: Api) -> None:
         """Run API commands without waiting (see ``fsctl.call.leg``)."""
         if apis and not self.gone:
-            self._tell(*((encode(api.command), api.name) for api in apis))
+            self._tell(*[(encode_line(api.line), api.name) for api in apis])
 
     def clear(self) -> None:
         """Stop what plays and forget what waits (see ``fsctl.call.leg``)."""
@@ -261,7 +283,7 @@ class EslLeg:
         if self.gone:
             return
         running = gevent.getcurrent()
-        self._aside.add(running)  # not before: what has not begun cannot be interrupted
+        self._aside.append(running)  # not before: what has not begun cannot be interrupted
         try:
             what()
         except LegGone:
@@ -269,7 +291,7 @@ class EslLeg:
         except Exception:  # a bug of ours, or an error nobody awaits
             log.exception("background_failed", call_id=self.uuid)
         finally:
-            self._aside.discard(running)
+            self._aside.remove(running)
 
     def fire(self, command: Command) -> None:
         """Send a command without waiting (see ``fsctl.call.leg``)."""
@@ -284,13 +306,7 @@ class EslLeg:
     def _wait(self, done: Waiter, seconds: float) -> Any:
         """What somebody hands to the waiter, or None when ``seconds`` of call time pass first."""
         # A clock that runs fast makes no machine faster: the last seconds of patience are real ones.
-        timer = get_hub().loop.timer(max(seconds / self.clock.speed, min(seconds, _PATIENCE)))
-        timer.start(done.switch, None)
-        try:
-            return done.get()
-        finally:
-            timer.stop()
-            timer.close()
+        return within(max(seconds / self.clock.speed, min(seconds, _PATIENCE)), done)
 
     def _check(self) -> None:
         if self.gone:
@@ -302,15 +318,14 @@ class EslLeg:
     def listen(self, *kinds: type) -> Iterator[_Facts]:
         """Collect facts (see ``fsctl.call.leg``)."""
         heard = _Facts(self)
-        for kind in kinds:
-            self._listeners.setdefault(kind, []).append(heard.put)
-        self.goodbyes.add(heard)
+        forget = [self.react(kind, heard.put) for kind in kinds]
+        self.goodbyes.append(heard)
         try:
             yield heard
         finally:
-            self.goodbyes.discard(heard)
-            for kind in kinds:
-                self._listeners[kind].remove(heard.put)
+            self.goodbyes.remove(heard)
+            for one in forget:
+                one()
 
     def react(self, kind: type[F], reaction: Callable[[F], None]) -> Callable[[], None]:
         """Call a reaction with every fact (see ``fsctl.call.leg``)."""
@@ -326,7 +341,7 @@ class EslLeg:
         fact = facts.read(event)
         if fact is None:
             return
-        self._connection.reacting()
+        self._connection.fact_at = monotonic()
         kind = type(fact)
         if kind is facts.Completed:
             done = self._operations.get(fact.operation)  # type: ignore[union-attr]
@@ -351,7 +366,7 @@ class EslLeg:
     def _last_word(self, ended: facts.Ended) -> None:
         self.ended = ended
         self._leave(ended.cause)
-        self._finished.set()
+        self._finish()
 
     def _lingering(self) -> None:
         """The channel is gone. No news, unless it went before we had subscribed to its events."""
@@ -361,7 +376,9 @@ class EslLeg:
 
     def _end(self) -> None:
         self._leave("")
-        self._finished.set()
+        self._finish()
+        for reactions in self._listeners.values():  # there is no more to hear; who listened may hold the leg
+            reactions.clear()
 
     def _leave(self, cause: str) -> None:
         """The party or the socket is gone: nobody may wait any longer."""
@@ -369,7 +386,8 @@ class EslLeg:
             return
         self.gone = True
         self.cause = cause
-        self._on_gone(cause)  # first, so that no other news of this moment lets the script go on
+        on_gone, self._on_gone = self._on_gone, _nobody
+        on_gone(cause)  # first, so that no other news of this moment lets the script go on
         for done in (*self._operations.values(), *self._jobs.values()):
             done.throw(LegGone(cause))
         for listener in list(self.goodbyes):
@@ -407,31 +425,35 @@ class _Facts:
 class _Waiter:
     """Set by whoever has the news, and by the hangup."""
 
-    __slots__ = ("_event", "_leg", "_set")
+    __slots__ = ("_leg", "_set", "_waiting")
 
     def __init__(self, leg: EslLeg) -> None:
         self._leg = leg
-        self._event = Event()
         self._set = False
+        self._waiting: list[Waiter] = []
 
     def set(self) -> None:
         """Let everyone who waits go on."""
         self._set = True
-        self._event.set()
+        self.put(None)
 
     def put(self, _: Any) -> None:
         """The leg is gone."""
-        self._event.set()
+        for waiting in self._waiting:
+            get_hub().loop.run_callback(waiting.switch, None)
 
     def wait(self, seconds: float | None = None) -> bool:
         """True when it was set, False when ``seconds`` passed first."""
         leg = self._leg
         if not self._set and not leg.gone:
-            leg.goodbyes.add(self)
+            waiting = Waiter()
+            self._waiting.append(waiting)
+            leg.goodbyes.append(self)
             try:
-                self._event.wait(leg.clock.real(seconds))
+                within(leg.clock.real(seconds), waiting)
             finally:
-                leg.goodbyes.discard(self)
+                leg.goodbyes.remove(self)
+                self._waiting.remove(waiting)
         if not self._set and leg.gone:
             raise LegGone(leg.cause)
         return self._set

@@ -7,6 +7,7 @@ header leaves, nor the words that make FreeSWITCH unload its own event socket. R
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsctl.errors import ProtocolError
@@ -16,13 +17,11 @@ if TYPE_CHECKING:
 
     from fsctl.freeswitch.commands import Command
 
-__all__ = ["Message", "Protocol", "encode", "encode_execute"]
+__all__ = ["Message", "Protocol", "encode", "encode_execute", "encode_line"]
 
 _MAX_HEADERS = 1 << 20
 _MAX_BODY = 16 << 20
 
-_EVENT_START = b"Content-Length: "
-_EVENT_END = b"\nContent-Type: text/event-json"
 _KINDS = {
     b"text/event-json": "event",
     b"command/reply": "reply",
@@ -50,9 +49,7 @@ class Message(NamedTuple):
     @property
     def text(self) -> str:
         """What a reply says: the output of an API command, or ``Reply-Text`` as it was sent."""
-        if self.kind == "api":
-            return self.body.decode("utf-8", "replace")
-        return (_value(self.head, b"Reply-Text: ") or b"").decode("utf-8", "replace")
+        return str(self.body, "utf-8", "replace") if self.kind == "api" else _reply_text(self.head)
 
 
 class Protocol:
@@ -82,31 +79,30 @@ class Protocol:
                 return
             data = b"".join(self._chunks)
             self._chunks.clear()
-        at = 0
+        at, size = 0, len(data)
+        kind, head, length = self._kind, self._head, self._length
+        self._kind = ""
         while True:
-            if not self._kind:
+            if not kind:
                 end = data.find(b"\n\n", at)
+                if end == at:  # empty lines between messages
+                    at += 2
+                    continue
                 if end < 0:
-                    if len(data) - at > _MAX_HEADERS:
+                    if size - at > _MAX_HEADERS:
                         raise ProtocolError(f"a header block of more than {_MAX_HEADERS} bytes")
                     self._needed = 0
                     break
                 head = data[at:end]
+                kind, length = _announced_again(head) if end - at < _SHORT else _announced(head)
                 at = end + 2
-                if head.endswith(_EVENT_END) and head.startswith(_EVENT_START):  # most of what comes
-                    self._kind, self._length = "event", _number(head[len(_EVENT_START) : -len(_EVENT_END)])
-                elif head.strip(b"\n"):
-                    self._kind, self._length = _kind(head), _length(head)
-                else:
-                    continue
-                self._head = head
-            end = at + self._length
-            if end > len(data):
-                self._needed = self._length
+            end = at + length
+            if end > size:
+                self._kind, self._head, self._length = kind, head, length
+                self._needed = length
                 break
-            kind, self._kind = self._kind, ""
-            body, at = data[at:end], end
-            yield Message(kind, self._head, body)
+            yield Message(kind, head, data[at:end])
+            kind, at = "", end
         rest = data[at:]
         self._held = len(rest)
         if rest:
@@ -114,40 +110,51 @@ class Protocol:
 
 
 def _value(head: bytes, name: bytes) -> bytes | None:
-    """The value of a header; ``name`` ends in ``": "``. Plain searches: the answer to `connect` has 5 kB of headers."""
-    start = 0 if head.startswith(name) else head.find(b"\n" + name) + 1
-    if start == 0 and not head.startswith(name):
+    r"""The value of a header; ``name`` is ``b"\nName: "``."""
+    head = b"\n" + head
+    start = head.find(name)
+    if start < 0:
         return None
     start += len(name)
     end = head.find(b"\n", start)
     return head[start : end if end >= 0 else len(head)].strip()
 
 
-def _kind(head: bytes) -> str:
-    found = _value(head, b"Content-Type: ")
+def _announced(head: bytes) -> tuple[str, int]:
+    """What kind of message a header block begins, and how long its body is."""
+    found = _value(head, b"\nContent-Type: ")
     kind = _KINDS.get(found) if found is not None else None
     if kind is None:
         shown = found[:60].decode("utf-8", "replace") if found is not None else "none"
         raise ProtocolError(f"a message with the content type {shown!r}")
-    return kind
+    length = _value(head, b"\nContent-Length: ")
+    if length is None:
+        return kind, 0
+    if not length.isdigit() or len(length) > 9 or int(length) > _MAX_BODY:
+        raise ProtocolError(f"a message with the length {length[:20].decode('utf-8', 'replace')!r}")
+    return kind, int(length)
 
 
-def _length(head: bytes) -> int:
-    found = _value(head, b"Content-Length: ")
-    return 0 if found is None else _number(found)
+# FreeSWITCH begins most messages as it has begun others: a short reply, an event of some length.
+_SHORT = 100
+_announced_again = lru_cache(maxsize=1024)(_announced)
 
 
-def _number(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 9 or int(text) > _MAX_BODY:
-        raise ProtocolError(f"a message with the length {text[:20].decode('utf-8', 'replace')!r}")
-    return int(text)
+@lru_cache(maxsize=256)
+def _reply_text(head: bytes) -> str:
+    return str(_value(head, b"\nReply-Text: ") or b"", "utf-8", "replace")
 
 
 def encode(command: Command) -> bytes:
     """The bytes of a command. Raises ValueError for text that must not reach the wire."""
     if not command.headers and command.body is None:
-        return _checked(command.line) + b"\n\n"
-    return _frame([command.line, *(f"{name}: {value}" for name, value in command.headers)], command.body)
+        return encode_line(command.line)
+    return _frame([command.line, *[f"{name}: {value}" for name, value in command.headers]], command.body)
+
+
+def encode_line(line: str) -> bytes:
+    """The bytes of a command that is one line, as every API command is. Raises ValueError as ``encode``."""
+    return _checked(line) + b"\n\n"
 
 
 def encode_execute(uuid: str, operation: str, application: str, argument: str) -> bytes:
@@ -166,16 +173,17 @@ def encode_execute(uuid: str, operation: str, application: str, argument: str) -
 
 def _frame(lines: list[str], body: str | None) -> bytes:
     if body is None:
-        return b"\n".join([_checked(line) for line in lines]) + b"\n\n"
+        return _checked(*lines) + b"\n\n"
     if "\0" in body:
         raise ValueError("an argument for FreeSWITCH holds NUL")
-    raw = body.encode("utf-8", "surrogatepass") if body.isascii() else body.encode("utf-8", "replace")
-    return b"\n".join([*(_checked(line) for line in lines), b"content-length: %d" % len(raw)]) + b"\n\n" + raw
+    raw = body.encode("utf-8", "replace")
+    return _checked(*lines, f"content-length: {len(raw)}") + b"\n\n" + raw
 
 
-def _checked(line: str) -> bytes:
-    if "\n" in line or "\r" in line or "\0" in line:
+def _checked(*lines: str) -> bytes:
+    text = "\n".join(lines)
+    if text.count("\n") >= len(lines) or "\r" in text or "\0" in text:
         raise ValueError("a line for FreeSWITCH holds a newline or NUL")
-    if "mod_event_socket" in line.lower():
+    if "mod_event_socket" in text.lower():
         raise ValueError("a line for FreeSWITCH names mod_event_socket, which could unload it")
-    return line.encode("utf-8", "replace")
+    return text.encode("utf-8", "replace")

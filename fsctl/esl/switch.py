@@ -24,7 +24,7 @@ from greenswitch.esl import InboundESL
 
 from fsctl.errors import CommandFailed, SwitchDown
 from fsctl.esl.connection import EventSocket
-from fsctl.esl.protocol import encode
+from fsctl.esl.protocol import encode, encode_line
 from fsctl.freeswitch import commands, facts
 from fsctl.tally import Traffic
 
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 _UUID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _SUBSCRIPTION = encode(commands.subscribe(facts.SWITCH_EVENTS))
-_PROBE = encode(commands.core_uuid().command)
+_PROBE = encode_line(commands.core_uuid().line)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
 _SILENCE = 60.0  # three heartbeats
 
@@ -142,7 +142,7 @@ class SwitchLink:
 
         Raises ValueError for text that must not reach the wire.
         """
-        frames = [(encode(api.command), api.name) for api in apis]
+        frames = [(encode_line(api.line), api.name) for api in apis]
         try:
             self._live().tell(*frames)
         except SwitchDown as problem:
@@ -403,7 +403,7 @@ class _Inbound(EventSocket, InboundESL):  # type: ignore[misc]  # greenswitch ca
         self.send(_PROBE, lambda _: None)
 
     def _queue(self, data: bytes, replies: Any) -> None:
-        self._fact_at = 0.0  # what is asked here is no reaction to the last answer
+        self.fact_at = 0.0  # what is asked here is no reaction to the last answer
         super()._queue(data, replies)
 
     def _greeted(self, message: Message) -> None:

@@ -8,12 +8,13 @@ Reference: freeswitch, sections 1.6, 1.10 and 4. Pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fsctl.freeswitch.dialstring import variable_list
 from fsctl.freeswitch.escape import api_text, list_value, one_line
+from fsctl.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,7 +84,7 @@ _TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 _MAX_CREDENTIALS = 128  # Sofia puts them, the server's realm and more into 256 bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Command:
     """One event-socket command: its line, its headers and its body."""
 
@@ -96,7 +97,7 @@ class Command:
         return f"Command(line={line!r}, headers={self.headers!r}, body={self.body!r})"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Application:
     """A dialplan application to execute on a channel. ``argument`` is what the application shall see."""
 
@@ -104,7 +105,7 @@ class Application:
     argument: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Api:
     """An API command: one line. ``argument`` is already fit for the wire; ``secret`` keeps it out of logs."""
 
@@ -112,9 +113,9 @@ class Api:
     argument: str = field(default="", repr=False)
 
     @property
-    def command(self) -> Command:
-        """As a command that is answered when the API is done; everything later on the connection waits for it."""
-        return Command(f"api {self.name} {self.argument}".rstrip())
+    def line(self) -> str:
+        """As the line of a command answered when the API is done; everything later on the connection waits for it."""
+        return f"api {self.name} {self.argument}".rstrip()
 
     def background(self, job: str) -> Command:
         """As a command answered at once; the output follows in an event that carries ``job``."""

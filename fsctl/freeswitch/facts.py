@@ -2,19 +2,21 @@
 
 An event is 5 to 10 kB of JSON, of which one or two values matter. ``read`` looks for just those in the raw bytes and
 decodes nothing else. That is safe because a quote inside a JSON string is always preceded by a backslash, so
-``"Event-Name":"`` can only be a key. Reference: freeswitch, sections 1.3, 3 and 5.5. Pure.
+``"Event-Name":"`` can only be a key. What is an event's own, FreeSWITCH puts behind the channel's 6 kB: such a header
+is looked for from the end. Reference: freeswitch, sections 1.3, 3 and 5.5. Pure.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fsctl.errors import ProtocolError
+from fsctl.value import value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
     "CUSTOM_EVENTS",
@@ -41,6 +43,7 @@ __all__ = [
     "StreamConnected",
     "StreamDisconnected",
     "StreamFailed",
+    "answer_state",
     "channel_of",
     "offered",
     "read",
@@ -74,36 +77,36 @@ SWITCH_EVENTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Heartbeat:
     """FreeSWITCH is alive; it says so every 20 seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Created:
     """The leg exists: it is being dialled, or has just arrived."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ringing:
     """It rings at the other end; with ``early_media``, what is heard there comes from the other end (183)."""
 
     early_media: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answered:
     """The other end picked up."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HungUp:
     """The leg is being hung up; nothing more can be asked of it."""
 
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ended:
     """The leg is gone, with the last word on why.
 
@@ -116,7 +119,7 @@ class Ended:
     answered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Began:
     """It is an application's turn: FreeSWITCH runs it now, and ``argument`` is what it sees."""
 
@@ -124,7 +127,7 @@ class Began:
     argument: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Completed:
     """An application ended. ``operation`` is the id we gave it; ``response`` its own word (``FILE PLAYED`` …)."""
 
@@ -132,14 +135,14 @@ class Completed:
     response: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Digit:
     """The party pressed ``digit``."""
 
     digit: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecordStopped:
     """The recording to ``path`` is complete; ``cause`` is FreeSWITCH's, ``milliseconds`` its length (0: unknown)."""
 
@@ -148,14 +151,14 @@ class RecordStopped:
     milliseconds: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MixEnded:
     """The sound of that name is no longer mixed in: it came to its end, or was stopped."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobDone:
     """A ``bgapi`` job ended; ``output`` is what the API printed."""
 
@@ -163,7 +166,7 @@ class JobDone:
     output: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Speech:
     """News of the recogniser. ``kind`` is ``begin-speaking``, ``detected-speech`` (``result`` is its word), ``closed``.
 
@@ -174,12 +177,12 @@ class Speech:
     result: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamConnected:
     """mod_audio_stream's WebSocket is up."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamFailed:
     """mod_audio_stream could not connect, or lost the protocol; it detached itself."""
 
@@ -187,7 +190,7 @@ class StreamFailed:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamDisconnected:
     """The far end closed the WebSocket; the module stays attached until it is told to stop."""
 
@@ -217,10 +220,18 @@ Fact: TypeAlias = (
 
 def value_of(event: bytes, key: bytes) -> str:
     """The text of header ``key`` (as ``b'"Name":"'``) in a JSON event; empty when the event has no such header."""
-    start = event.find(key)
-    if start < 0:
-        return ""
-    start += len(key)
+    at = event.find(key)
+    return "" if at < 0 else _text(event, at + len(key))
+
+
+def _late(event: bytes, key: bytes) -> str:
+    """As ``value_of``, sooner for a header that stands near the end."""
+    at = event.rfind(key)
+    return "" if at < 0 else _text(event, at + len(key))
+
+
+def _text(event: bytes, start: int) -> str:
+    """The JSON string that begins there, behind its quote; empty when it does not end."""
     end = event.find(b'"', start)
     while end > 0 and event[end - 1] == 0x5C:  # a backslash: escaped, unless it is itself escaped
         backslashes = end - 1
@@ -237,7 +248,7 @@ def value_of(event: bytes, key: bytes) -> str:
             return str(json.loads(b'"' + raw + b'"', strict=False))
         except ValueError:
             return ""
-    return raw.decode("utf-8", "replace")
+    return str(raw, "utf-8", "replace")
 
 
 def read(event: bytes) -> Fact | None:
@@ -255,35 +266,35 @@ def channel_of(event: bytes) -> str:
 
 
 def _ended(event: bytes) -> Ended:
-    mos = value_of(event, b'"variable_rtp_audio_in_mos":"')
+    mos = _late(event, b'"variable_rtp_audio_in_mos":"')
     return Ended(
         value_of(event, b'"Hangup-Cause":"'),
-        value_of(event, b'"variable_sip_hangup_disposition":"'),
+        _late(event, b'"variable_sip_hangup_disposition":"'),
         _number(mos),
         value_of(event, b'"Caller-Channel-Answered-Time":"') not in ("", "0"),
     )
 
 
 def _completed(event: bytes) -> Completed:
-    return Completed(value_of(event, b'"Application-UUID":"'), value_of(event, b'"Application-Response":"'))
+    return Completed(_late(event, b'"Application-UUID":"'), _late(event, b'"Application-Response":"'))
 
 
 def _mix_ended(event: bytes) -> MixEnded | None:
-    if value_of(event, b'"Media-Bug-Function":"') != "displace":  # recordings and streams are told of otherwise
+    if _late(event, b'"Media-Bug-Function":"') != "displace":  # recordings and streams are told of otherwise
         return None
-    return MixEnded(value_of(event, b'"Media-Bug-Target":"'))
+    return MixEnded(_late(event, b'"Media-Bug-Target":"'))
 
 
 def _record_stopped(event: bytes) -> RecordStopped:
     return RecordStopped(
-        value_of(event, b'"Record-File-Path":"'),
-        value_of(event, b'"Record-Completion-Cause":"'),
-        int(_number(value_of(event, b'"variable_record_ms":"')) or 0),
+        _late(event, b'"Record-File-Path":"'),
+        _late(event, b'"Record-Completion-Cause":"'),
+        int(_number(_late(event, b'"variable_record_ms":"')) or 0),
     )
 
 
 def _job_done(event: bytes) -> JobDone:
-    return JobDone(value_of(event, b'"Job-UUID":"'), value_of(event, b'"_body":"'))
+    return JobDone(_late(event, b'"Job-UUID":"'), _late(event, b'"_body":"'))
 
 
 def _stream_failed(event: bytes) -> StreamFailed:
@@ -313,17 +324,15 @@ def _number(text: str) -> float | None:
 
 
 _READERS: dict[str, Callable[[bytes], Fact | None]] = {
-    "CHANNEL_EXECUTE": lambda event: Began(
-        value_of(event, b'"Application":"'), value_of(event, b'"Application-Data":"')
-    ),
+    "CHANNEL_EXECUTE": lambda event: Began(_late(event, b'"Application":"'), _late(event, b'"Application-Data":"')),
     "CHANNEL_EXECUTE_COMPLETE": _completed,
     "CHANNEL_HANGUP": lambda event: HungUp(value_of(event, b'"Hangup-Cause":"')),
     "CHANNEL_HANGUP_COMPLETE": _ended,
-    "DTMF": lambda event: Digit(value_of(event, b'"DTMF-Digit":"')),
+    "DTMF": lambda event: Digit(_late(event, b'"DTMF-Digit":"')),
     "RECORD_STOP": _record_stopped,
     "MEDIA_BUG_STOP": _mix_ended,
     "BACKGROUND_JOB": _job_done,
-    "DETECTED_SPEECH": lambda event: Speech(value_of(event, b'"Speech-Type":"'), value_of(event, b'"_body":"')),
+    "DETECTED_SPEECH": lambda event: Speech(_late(event, b'"Speech-Type":"'), _late(event, b'"_body":"')),
     "HEARTBEAT": lambda _: Heartbeat(),
     "CHANNEL_CREATE": lambda _: Created(),
     "CHANNEL_PROGRESS": lambda _: Ringing(early_media=False),
@@ -337,7 +346,13 @@ _READERS: dict[str, Callable[[bytes], Fact | None]] = {
 
 # -- the answer to `connect` -------------------------------------------------------------------------------------
 
-_SIP_DATA = (
+
+def _variables(*names: str) -> tuple[tuple[str, str], ...]:
+    """Names of variables, each with its header's name."""
+    return tuple((name, f"variable_{name}") for name in names)
+
+
+_SIP_DATA = _variables(
     "sip_req_user",
     "sip_req_host",
     "sip_req_uri",
@@ -352,11 +367,11 @@ _SIP_DATA = (
     "sip_contact_uri",
     "sip_contact_port",
 )
-_SETTINGS = ("playback_terminators", "send_silence_when_idle")
-_CUSTOM_HEADER = b"variable_sip_h_"
+_SETTINGS = _variables("playback_terminators", "send_silence_when_idle")
+_CUSTOM_HEADER = "variable_sip_h_"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Offered:
     """The channel FreeSWITCH offers us, read once. Nobody reads a header of it afterwards.
 
@@ -390,68 +405,99 @@ class Offered:
 def offered(block: bytes) -> Offered:
     """Read the answer to ``connect``: URL-encoded values, decoded one by one after the lines were split.
 
+    Of two headers of one name the first counts: what follows cannot replace it.
     Raises ProtocolError when it is not one, or names no usable channel.
     """
-    raw: dict[bytes, bytes] = {}
-    for line in block.split(b"\n"):
-        name, _, value = line.partition(b": ")
-        if name not in raw:  # of two headers of one name the first counts: what follows cannot replace it
-            raw[name] = value
-
-    def get(name: str) -> str:
-        value = raw.get(name.encode())
-        return "" if value is None else _decoded(value)
-
-    uuid = get("Unique-ID")
-    if get("Event-Name") != "CHANNEL_DATA" or not uuid or not uuid.replace("-", "").isalnum():
-        raise ProtocolError("the answer to `connect` names no channel")
-    sip_data = ((name, get(f"variable_{name}")) for name in _SIP_DATA)
-    direction = "outbound" if get("Call-Direction") == "outbound" else "inbound"
+    uuid, text = _channel_data(block)
+    # Of the 80 headers before the variables a handful matters, each soon found; of the variables half do.
+    start = text.find("\nvariable_")
+    lines = text[start + 1 :].split("\n") if start >= 0 else []
+    values = {name: value for name, _, value in [line.partition(": ") for line in reversed(lines)]}
+    get = values.get
+    direction = "outbound" if _header(text, "\nCall-Direction: ") == "outbound" else "inbound"
     # Once a leg that it dialled is up, FreeSWITCH makes the callee the caller.
-    caller_number = get("Caller-Orig-Caller-ID-Number") if direction == "outbound" else ""
+    caller_number = _header(text, "\nCaller-Orig-Caller-ID-Number: ") if direction == "outbound" else ""
+    state = _header(text, "\nAnswer-State: ")
+    sip_data = {name: value for name, key in _SIP_DATA if (value := _decoded(get(key, "")))}
     return Offered(
         uuid=uuid,
-        node=get("FreeSWITCH-Switchname") or get("FreeSWITCH-Hostname"),
+        node=_header(text, "\nFreeSWITCH-Switchname: ") or _header(text, "\nFreeSWITCH-Hostname: "),
         direction=direction,
-        answer_state=get("Answer-State"),
-        caller_number=caller_number or get("Caller-Caller-ID-Number"),
-        destination_number=get("Caller-Destination-Number"),
-        from_uri=get("variable_sip_from_uri"),
-        to_uri=get("variable_sip_to_uri"),
-        transport=get("variable_sip_via_protocol"),
-        gateway=get("variable_sip_gateway_name") or get("variable_sip_gateway"),
-        profile=get("variable_sofia_profile_name"),
-        swml_url=get("variable_swml_url"),
-        call_type=get("variable_swml_call_type"),
-        expands=get("variable_app_disable_expand_variables") != "true",
-        full_control=get("Control") != "single-channel",
-        settings={name: get(f"variable_{name}") for name in _SETTINGS},
-        headers=tuple(
-            {"name": _decoded(name.removeprefix(_CUSTOM_HEADER)), "value": _decoded(value)}
-            for name, value in (raw.items() if _CUSTOM_HEADER in block else ())
-            if name.startswith(_CUSTOM_HEADER)
-        ),
-        sip_data={name: value for name, value in sip_data if value},
+        answer_state=state,
+        caller_number=caller_number or _header(text, "\nCaller-Caller-ID-Number: "),
+        destination_number=_header(text, "\nCaller-Destination-Number: "),
+        from_uri=sip_data.get("sip_from_uri", ""),
+        to_uri=sip_data.get("sip_to_uri", ""),
+        transport=_decoded(get("variable_sip_via_protocol", "")),
+        gateway=_decoded(get("variable_sip_gateway_name", "")) or _decoded(get("variable_sip_gateway", "")),
+        profile=_decoded(get("variable_sofia_profile_name", "")),
+        swml_url=_decoded(get("variable_swml_url", "")),
+        call_type=_decoded(get("variable_swml_call_type", "")),
+        expands=_decoded(get("variable_app_disable_expand_variables", "")) != "true",
+        full_control=(get("Control") or _header(text, "\nControl: ")) != "single-channel",
+        settings={name: _decoded(get(key, "")) for name, key in _SETTINGS},
+        headers=_custom_headers(lines) if text.find(_CUSTOM_HEADER, start) >= 0 else (),
+        sip_data=sip_data,
         ended=Ended(
-            get("Hangup-Cause"),
-            get("variable_sip_hangup_disposition"),
-            _number(get("variable_rtp_audio_in_mos")),
-            get("Caller-Channel-Answered-Time") not in ("", "0"),
+            _header(text, "\nHangup-Cause: "),
+            _decoded(get("variable_sip_hangup_disposition", "")),
+            _number(_decoded(get("variable_rtp_audio_in_mos", ""))),
+            _header(text, "\nCaller-Channel-Answered-Time: ") not in ("", "0"),
         )
-        if get("Answer-State") == "hangup"
+        if state == "hangup"
         else None,
     )
 
 
-_ESCAPES = {digits % number: bytes([number]) for number in range(256) for digits in (b"%02X", b"%02x")}
+def answer_state(block: bytes) -> str:
+    """Of the answer to ``connect``, only the channel's state (see ``Offered``). Raises as ``offered``."""
+    _, text = _channel_data(block)
+    return _header(text, "\nAnswer-State: ")
 
 
-def _decoded(raw: bytes) -> str:
-    """A URL-encoded value as text; a percent sign that begins no escape stays. One trailing newline goes."""
-    if b"%" in raw:
-        first, *rest = raw.split(b"%")
-        raw = first + b"".join(
-            [_ESCAPES[part[:2]] + part[2:] if part[:2] in _ESCAPES else b"%" + part for part in rest]
-        )
-        raw = raw.strip(b"\n")
-    return raw.decode("utf-8", "replace")
+def _channel_data(block: bytes) -> tuple[str, str]:
+    """The channel's UUID, and all headers as text, a newline before each. ProtocolError when no channel is named."""
+    if not block.isascii():  # FreeSWITCH encodes what is not; whatever comes, values are decoded in one place
+        block = _BEYOND_ASCII.sub(lambda found: b"%%%02X" % ord(found[0]), block)
+    text = "\n" + block.decode("ascii")
+    uuid = _header(text, "\nUnique-ID: ")
+    if _header(text, "\nEvent-Name: ") != "CHANNEL_DATA" or not uuid.replace("-", "").isalnum():
+        raise ProtocolError("the answer to `connect` names no channel")
+    return uuid, text
+
+
+def _header(text: str, key: str) -> str:
+    r"""The value of the first header ``key`` (as ``"\nName: "``); empty when there is none."""
+    start = text.find(key)
+    if start < 0:
+        return ""
+    start += len(key)
+    end = text.find("\n", start)
+    value = text[start:end] if end >= 0 else text[start:]
+    return _decoded(value) if "%" in value else value
+
+
+def _custom_headers(lines: Iterable[str]) -> tuple[Mapping[str, str], ...]:
+    found: dict[str, str] = {}
+    for line in lines:
+        if line.startswith(_CUSTOM_HEADER):
+            name, _, value = line[len(_CUSTOM_HEADER) :].partition(": ")
+            found.setdefault(name, value)
+    return tuple([{"name": _decoded(name), "value": _decoded(value)} for name, value in found.items()])
+
+
+_BEYOND_ASCII = re.compile(rb"[^\x00-\x7f]")
+_ESCAPES = {digits % number: chr(number) for number in range(256) for digits in ("%02X", "%02x")}
+
+
+def _decoded(text: str) -> str:
+    """A URL-encoded value as text; a percent sign that begins no escape stays. Newlines around it go."""
+    if "%" not in text:
+        return text
+    text = text.replace("%40", "@").replace("%2B", "+").replace("%3A", ":")  # most addresses are done then
+    if "%" not in text:
+        return text
+    first, *rest = text.split("%")
+    parts = [_ESCAPES[part[:2]] + part[2:] if part[:2] in _ESCAPES else "%" + part for part in rest]
+    decoded = (first + "".join(parts)).strip("\n")  # a character is a byte here
+    return decoded if decoded.isascii() else decoded.encode("latin-1").decode("utf-8", "replace")

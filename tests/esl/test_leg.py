@@ -1,5 +1,9 @@
 """The leg on a wire whose far end does what a FreeSWITCH does, and what it should not."""
 
+import gc
+import weakref
+from contextlib import suppress
+
 import gevent
 import pytest
 
@@ -493,6 +497,135 @@ class TestGone:
         opened.close()
 
         assert peer.at_end()
+
+
+class Owner:
+    """Has a leg, and is known to it, as a call's session."""
+
+    def __init__(self, peer):
+        self.peer = peer
+        self.leg = EslLeg(
+            peer.ours, clock=Clock(), timeout=2.0, linger=10, on_gone=self.hear, variables={"a": "b"}, traffic=Traffic()
+        )
+        self.heard = []
+        far = meanwhile(peer.handshake)
+        self.leg.open(2.0)
+        far.get(timeout=5)
+        self.leg.react(facts.Digit, self.hear)
+
+    def hear(self, news):
+        self.heard.append(news)
+
+    def talk(self):
+        """An application that ends, one that is refused, and a question."""
+        for outcome in ("played", "refused"):
+            running = meanwhile(self.execute)
+            if outcome == "played":
+                done = event("CHANNEL_EXECUTE_COMPLETE", Application_UUID=self.peer.operation("playback"))
+                self.peer.send(event("DTMF", DTMF_Digit="1"), done)
+            else:
+                self.peer.expect("sendmsg", b"Content-Type: command/reply\nReply-Text: -ERR no\n\n")
+            running.get(timeout=5)
+        asking = meanwhile(self.ask)
+        self.peer.expect("api status", api("-ERR no"))
+        asking.get(timeout=5)
+        with self.leg.listen(facts.Digit) as heard:
+            assert heard.next(0.001) is None
+
+    def execute(self):
+        with suppress(CommandFailed):
+            self.leg.execute(Application("playback", "/a.wav"), 5.0)
+
+    def ask(self):
+        with suppress(CommandFailed):
+            self.leg.ask(Api("status"))
+
+    def leave(self):
+        self.leg.close()
+
+    def lose_the_socket(self):
+        waiting = meanwhile(self.wait)
+        gevent.sleep(0)
+        self.peer.close()
+        waiting.get(timeout=5)
+
+    def hang_up(self):
+        waiting = meanwhile(self.wait)
+        gevent.sleep(0)
+        self.peer.send(event("CHANNEL_HANGUP", Hangup_Cause="USER_BUSY"), event("CHANNEL_HANGUP_COMPLETE"))
+        waiting.get(timeout=5)
+        assert self.leg.wait_ended(5)
+        self.leg.close()
+
+    def come_too_late(self):
+        self.leg.close()
+        for late in (self.ask, self.execute, self.wait):
+            with suppress(LegGone):
+                late()
+        self.leg.tell(Api("status"))
+        self.leg.fire(commands.linger(1))
+
+    def wait(self):
+        with suppress(LegGone):
+            self.leg.waiter().wait(5)
+
+
+class TestMemory:
+    @pytest.fixture(autouse=True)
+    def uncollected(self):
+        gc.collect()
+        gc.disable()
+        yield
+        gc.enable()
+
+    @pytest.mark.parametrize("end", [Owner.leave, Owner.lose_the_socket, Owner.hang_up, Owner.come_too_late])
+    def test_a_leg_that_ended_is_not_left_to_the_garbage_collector(self, peer, end):
+        """Nor is what it told of its end, and of facts, although that knows the leg."""
+        owner = Owner(peer)
+        known = {"owner": owner, "leg": owner.leg, "connection": owner.leg._connection}
+        left = {name: weakref.ref(known.pop(name)) for name in list(known)}
+        owner.talk()
+        end(owner)
+        del owner
+        with gevent.Timeout(2, False):
+            while any(one() for one in left.values()):
+                gevent.sleep(0)
+
+        assert [name for name, one in left.items() if one() is not None] == []
+
+
+def test_who_waits_together_goes_on_together(opened):
+    waiter = opened.waiter()
+    waiting = [meanwhile(waiter.wait, 5) for _ in range(3)]
+    gevent.sleep(0)
+    waiter.set()
+    waiter.set()
+
+    assert [one.get(timeout=5) for one in waiting] == [True, True, True]
+    assert waiter.wait(0.001)
+
+
+def test_a_waiter_of_which_nothing_is_heard(opened):
+    assert opened.waiter().wait(0.001) is False
+
+
+def test_what_the_socket_does_not_take_at_once_is_sent_later(peer, opened):
+    """In one piece and in order, and what comes meanwhile is heard."""
+    asked = [f"{number} {'x' * 2000}" for number in range(500)]
+    for text in asked:
+        opened.tell(Api("echo", text))
+    gevent.sleep(0)
+    assert opened._connection._writable is not None
+    with opened.listen(facts.Digit) as heard:
+        peer.send(event("DTMF", DTMF_Digit="1"))
+        assert heard.next(5) == facts.Digit("1")
+
+    assert [peer.command()[0] for _ in asked] == [f"api echo {text}" for text in asked]
+    peer.send(api("+OK") * len(asked))
+    asking = meanwhile(opened.ask, Api("status"))
+    peer.expect("api status", api("up"))
+    assert asking.get(timeout=5) == "up"
+    assert opened._connection._writable is None
 
 
 def test_a_refused_call_goes_on_in_its_dialplan(peer, leg):

@@ -1,6 +1,7 @@
 """The event socket's framing, against a real FreeSWITCH's bytes and against what no FreeSWITCH should send."""
 
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from fsctl.freeswitch.commands import Command
 from tests.recordings import NAMES, conversation
 
 REPLY = b"Content-Type: command/reply\nReply-Text: +OK accepted\n\n"
-EVENT = b'Content-Length: 20\nContent-Type: text/event-json\n\n{"Event-Name":"DTMF"}'[:-1] + b"}"
+EVENT = b'Content-Length: 21\nContent-Type: text/event-json\n\n{"Event-Name":"DTMF"}'
 NOTICE = b"Content-Type: text/disconnect-notice\nContent-Disposition: linger\nContent-Length: 7\n\nbye\n\n\n\n"
 
 
@@ -97,6 +98,17 @@ def test_garbage_ends_the_connection(data, problem):
 def test_no_bytes_make_anything_but_messages_or_protocol_errors(data):
     with suppress(ProtocolError):
         received(data)
+
+
+@given(st.lists(st.sampled_from([REPLY, EVENT, NOTICE, b"\n\n"])), st.lists(st.integers(0, 300)))
+def test_messages_do_not_depend_on_how_they_are_cut(messages, cuts):
+    stream = b"".join(messages)
+    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    pieces = [stream[start:end] for start, end in pairwise(edges) if end > start]
+    found, protocol = received(*pieces)
+
+    assert found == [one for message in messages for one in received(message)[0]]
+    assert protocol.idle
 
 
 def test_a_cut_message_is_not_idle():

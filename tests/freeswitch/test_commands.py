@@ -76,7 +76,7 @@ def test_connection_commands(command, line):
     ids=lambda value: getattr(value, "name", None),
 )
 def test_api_commands(api, text):
-    assert Command(f"api {text}") == api.command
+    assert f"api {text}" == api.line
 
 
 def test_a_background_job_has_our_id():

@@ -1,6 +1,7 @@
 """Facts are read from the few headers that matter, from a real FreeSWITCH's events and from hostile ones."""
 
 import json
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
@@ -213,6 +214,36 @@ def test_a_doubled_header_keeps_the_first():
     assert facts.offered(OFFER.format("Unique-ID: u-2\n").encode()).uuid == "u-1"
 
 
+def test_what_freeswitch_did_not_encode_is_read_all_the_same():
+    offer = facts.offered(
+        OFFER.format("variable_sip_from_uri: J\u00f6rg%40a.example\n").encode() + b"\nFreeSWITCH-Hostname: \xff"
+    )
+
+    assert (offer.from_uri, offer.node) == ("J\u00f6rg@a.example", "\ufffd")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["", "/,()!*", "%"]))
+def test_any_value_of_an_offer_is_read_as_it_was_encoded(value, safe):
+    encoded = quote(value, safe=safe)
+    offer = facts.offered(OFFER.format(f"variable_swml_url: {encoded}\nvariable_sip_to_uri: {encoded}\n").encode())
+
+    assert offer.swml_url == offer.to_uri == unquote(encoded, errors="replace").strip("\n")
+
+
+def test_of_an_offer_the_state_alone():
+    assert facts.answer_state(OFFER.format("Answer-State: early\n").encode()) == "early"
+    assert facts.answer_state(OFFER.format("").encode()) == ""
+
+
+def test_custom_sip_headers_keep_their_order_and_the_first_of_a_name():
+    lines = "".join(f"variable_sip_h_{name}: {value}\n" for name, value in (("B", 1), ("A", 2), ("B", 3)))
+
+    assert facts.offered(OFFER.format(lines).encode()).headers == (
+        {"name": "B", "value": "1"},
+        {"name": "A", "value": "2"},
+    )
+
+
 def test_custom_sip_headers_are_the_callers():
     offer = facts.offered(OFFER.format("variable_sip_h_X-Tenant: 42%25%20x\nvariable_swml_url: a.yaml\n").encode())
 
@@ -242,5 +273,6 @@ def test_the_escape_state_of_the_channel_is_read():
     [b"", b"Content-Type: command/reply\nReply-Text: +OK", b"Event-Name: CHANNEL_DATA\nUnique-ID: a b\n", b"\xff\xfe"],
 )
 def test_what_is_no_offer_is_refused(block):
-    with pytest.raises(ProtocolError):
-        facts.offered(block)
+    for read in (facts.offered, facts.answer_state):
+        with pytest.raises(ProtocolError):
+            read(block)
