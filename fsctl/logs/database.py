@@ -4,7 +4,9 @@ Everything here waits for the disk, so everything here runs in threads of its ow
 :class:`Writer` in one thread, one :class:`Reader` in another. No gevent, and no log lines: what goes wrong is raised.
 
 The file says whose it is (``application_id``) and of which version its tables are (``user_version``). It can be looked
-at with ``sqlite3`` while fsctl runs.
+at with ``sqlite3`` while fsctl runs: ``calls`` and ``events`` have a row for each. What is written of a call at one
+time is one row of ``pieces``, because rows and their place in an index are what writing costs; ``events`` is a view
+that takes them apart.
 """
 
 from __future__ import annotations
@@ -12,14 +14,18 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections import defaultdict
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from fsctl.errors import FsctlError
 from fsctl.logs.entries import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
 __all__ = [
@@ -37,8 +43,10 @@ __all__ = [
     "page",
 ]
 
+T = TypeVar("T")
+
 APPLICATION: Final = 0x66736374  # "fsct", in the file's header
-VERSION: Final = 1
+VERSION: Final = 2
 
 _TABLES: Final = f"""
 BEGIN;
@@ -56,42 +64,45 @@ CREATE TABLE calls (
   answered_at REAL,
   ended_at REAL
 );
-CREATE INDEX calls_by_time ON calls (created_at, id);
-CREATE TABLE events (
+CREATE INDEX calls_by_time ON calls (created_at);
+CREATE TABLE pieces (
   id INTEGER PRIMARY KEY,
   log_id INTEGER NOT NULL REFERENCES calls (id),
-  event_at REAL NOT NULL,
-  level TEXT NOT NULL,
-  name TEXT NOT NULL,
-  details TEXT NOT NULL
+  entries TEXT NOT NULL
 );
-CREATE INDEX events_by_log ON events (log_id, id);
+CREATE INDEX pieces_by_log ON pieces (log_id);
+CREATE VIEW events (log_id, piece, place, event_at, level, name, details) AS
+  SELECT pieces.log_id, pieces.id, entry.key, json_extract(entry.value, '$[0]'), json_extract(entry.value, '$[1]'),
+    json_extract(entry.value, '$[2]'), json_extract(entry.value, '$[3]')
+  FROM pieces, json_each(pieces.entries) AS entry;
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 COMMIT;
-"""
+"""  # noqa: S608 - two numbers of ours
 
 # A call that is told of again (its next state; its next life after our restart) keeps who it is and when it began.
-_PUT_CALL: Final = """
-INSERT INTO calls (segment_id, project_id, "from", "to", direction, type, state, end_reason, created_at, answered_at,
-  ended_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_CALL_COLUMNS: Final = """
+segment_id, project_id, "from", "to", direction, type, state, end_reason, created_at, answered_at, ended_at
+"""
+_PUT_CALLS: Final = f"""
+INSERT INTO calls ({_CALL_COLUMNS}) VALUES %s
 ON CONFLICT (segment_id) DO UPDATE SET state = excluded.state, end_reason = excluded.end_reason,
   created_at = min(created_at, excluded.created_at), answered_at = coalesce(answered_at, excluded.answered_at),
   ended_at = excluded.ended_at
-"""
-_PUT_EVENT: Final = """
-INSERT INTO events (log_id, event_at, level, name, details) SELECT id, ?, ?, ?, ? FROM calls WHERE segment_id = ?
+"""  # noqa: S608 - names
+_PUT_PIECES: Final = """
+INSERT INTO pieces (log_id, entries)
+SELECT calls.id, told.column2 FROM (VALUES %s) AS told CROSS JOIN calls ON calls.segment_id = told.column1
 """
 # Nobody told us how these ended, because we were not there.
 _ABANDON: Final = "UPDATE calls SET state = 'ended' WHERE state <> 'ended'"
 
-_CALL_COLUMNS: Final = """
-segment_id, project_id, "from", "to", direction, type, state, end_reason, created_at, answered_at, ended_at
-"""
 _TOO_OLD: Final = "SELECT id FROM calls WHERE created_at < ? AND state = 'ended' ORDER BY created_at, id LIMIT ?"
 _TOO_MANY: Final = "SELECT id FROM calls WHERE state = 'ended' ORDER BY created_at, id LIMIT min(?, ?)"
 
+# Written with one statement. After each of them the thread waits until the event loop lets go of the interpreter, and
+# the loop then waits for the thread.
+_ROWS: Final = 32
 _BUSY_SECONDS: Final = 1.0  # somebody with a `sqlite3` of his own may hold the file for a moment
 _WAL_BYTES: Final = 64 * 1024 * 1024
 _LOOK_EVERY: Final = 500_000  # steps of SQLite's machine, some milliseconds, between two looks at the clock
@@ -122,20 +133,22 @@ class CallRow(NamedTuple):
     ended_at: float | None
 
 
-class Batch(NamedTuple):
-    """What is written together: each call's latest row, and events, each with the segment id of its call.
+@dataclass(slots=True)
+class Batch:
+    """What is written together, by the segment ids of its calls.
 
-    ``taken`` is how many events of the bus it comes from.
+    ``calls`` has the latest of each call as the columns of CallRow, ``entries`` what
+    :func:`fsctl.logs.entries.entry` made; ``taken`` is how many events of the bus it comes from.
     """
 
-    calls: Sequence[CallRow]
-    events: Sequence[tuple[Entry, str]]
-    taken: int
+    calls: dict[str, list[Any]] = field(default_factory=dict)
+    entries: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    taken: int = 0
 
     @property
     def rows(self) -> int:
-        """How many rows it makes."""
-        return len(self.calls) + len(self.events)
+        """How many rows of ``calls`` and ``events`` it makes."""
+        return len(self.calls) + sum(map(len, self.entries.values()))
 
 
 class Page(NamedTuple):
@@ -144,6 +157,20 @@ class Page(NamedTuple):
     calls: Sequence[CallRow]
     anchor: int
     more: bool
+
+
+@lru_cache(maxsize=2 * _ROWS)
+def _statement(statement: str, rows: int, columns: int) -> str:
+    """The statement for so many rows."""
+    row = f"({','.join('?' * columns)})"
+    return statement % ",".join([row] * rows)
+
+
+def _portions(rows: Collection[T]) -> Iterator[list[T]]:
+    """A few rows, and a few more."""
+    left = iter(rows)
+    while some := list(islice(left, _ROWS)):
+        yield some
 
 
 def is_damaged(error: BaseException) -> bool:
@@ -212,8 +239,13 @@ class Writer:
         connection = self.open()
         try:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(_PUT_CALL, batch.calls)
-            connection.executemany(_PUT_EVENT, [(*entry, segment_id) for entry, segment_id in batch.events])
+            for rows in _portions(batch.calls.values()):
+                connection.execute(
+                    _statement(_PUT_CALLS, len(rows), len(CallRow._fields)), [*chain.from_iterable(rows)]
+                )
+            for told in _portions(batch.entries.items()):
+                pieces = [(segment_id, f"[{','.join(entries)}]") for segment_id, entries in told]
+                connection.execute(_statement(_PUT_PIECES, len(pieces), 2), [*chain.from_iterable(pieces)])
             connection.execute("COMMIT")
         except BaseException:
             self.close()  # and with it the transaction
@@ -230,7 +262,7 @@ class Writer:
                 if excess > len(ids):  # the oldest are among them
                     ids = [row[0] for row in connection.execute(_TOO_MANY, (excess, most))]
             marks = ",".join("?" * len(ids))
-            connection.execute(f"DELETE FROM events WHERE log_id IN ({marks})", ids)  # noqa: S608 - question marks
+            connection.execute(f"DELETE FROM pieces WHERE log_id IN ({marks})", ids)  # noqa: S608 - question marks
             connection.execute(f"DELETE FROM calls WHERE id IN ({marks})", ids)  # noqa: S608 - question marks
             connection.execute("COMMIT")
         except BaseException:
@@ -344,7 +376,7 @@ def events(connection: sqlite3.Connection, segment_id: str, most: int) -> tuple[
         return None
     rows = connection.execute(
         "SELECT event_at, level, name, details FROM events"
-        " WHERE log_id = (SELECT id FROM calls WHERE segment_id = ?) ORDER BY id LIMIT ?",
+        " WHERE log_id = (SELECT id FROM calls WHERE segment_id = ?) ORDER BY piece, place LIMIT ?",
         (segment_id, most),
     )
     return found, [Entry(*row) for row in rows]

@@ -23,14 +23,14 @@ from fsctl.call.events import (
     UserEvent,
 )
 from fsctl.web import redact
-from fsctl.webhooks.payloads import payload, serialise
+from fsctl.webhooks.payloads import ENVELOPED, serialise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsctl.call.events import CallEvent
 
-__all__ = ["MAX_DETAILS", "Entry", "entry"]
+__all__ = ["MAX_DETAILS", "Entry", "entry", "full", "is_quiet"]
 
 MAX_DETAILS: Final = 8192
 """Bytes of JSON that the details of one event may have."""
@@ -51,19 +51,22 @@ _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://[^\s\"'<>]+")
 # Most text there is: a number, a user, a host, a word. Nothing in it can be a secret's place.
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9@.+_:-]{0,128}")
 
-# What these events show comes from us and from FreeSWITCH. All others are looked through, member by member, for what
-# must not be kept.
-_OURS: Final = frozenset((MethodFinished, DocumentFetched, ScriptEnded))
+# A first state as JSON text of these characters, without these words (which are those that `fsctl.log` looks for), not
+# longer than this: nothing of it has to be masked or left out, whichever of its strings is a name and which a value.
+# There is no backslash, so that every character stands for itself, and no "?", "&" and ";", so that no address has
+# parameters; and there is no room for more headers than are kept.
+_PLAIN: Final = b'abcdefghijklmnopqrstuvwxyz0123456789@.+_:/{}[]," -'
+_TELLTALES: Final = (b"://", b"token", b"passw", b"secret", b"authorization", b"credential", b"key", b"bearer")
+_LONGEST_PLAIN: Final = 2048
+
+# What these kinds show comes from us and from FreeSWITCH, as with all states but the first. Of the others, all that
+# callers, documents and servers had a word in is looked through, member by member, for what must not be kept.
 _OUR_KINDS: Final = frozenset(("play", "record", "collect", "detect"))
-# The same through the whole call, so told with its first state only.
-_TOLD_ONCE: Final = ("device",)
-# Most of what a call's log would weigh, and hardly more than who called whom says already.
-_LEFT_OUT: Final = ("sip_data",)
-_FIRST_STATES: Final = ("queued", "created")
+_FIRST_STATES: Final = frozenset(("queued", "created"))
 
 
 class Entry(NamedTuple):
-    """One event of a log; ``at`` is Unix seconds, ``details`` the JSON text of an object."""
+    """One event of a log, as it is read; ``at`` is Unix seconds, ``details`` the JSON text of an object."""
 
     at: float
     level: str
@@ -71,65 +74,86 @@ class Entry(NamedTuple):
     details: str
 
 
-def entry(event: CallEvent) -> Entry | None:
-    """Describe ``event`` for the log of its call; None for what belongs to no call, or says nothing new."""
-    told = _TOLD.get(type(event))
-    if told is None:
-        return None
-    described = told(event)
-    if described is None:
-        return None
-    what, level, details = described
-    shown: Any = event
-    return Entry(shown.at, level, f"calling_call_{what}", _fitting(details, looked_through=not _is_ours(event)))
+def is_quiet(event: CallEvent) -> bool:
+    """Whether ``event`` belongs to no call, or says nothing new, so that :func:`entry` has none for it."""
+    kind = type(event)
+    if kind is MethodFinished:
+        return event.outcome not in _METHOD_LEVELS  # type: ignore[union-attr]  # as its type says
+    return kind not in _TOLD
 
 
-def _is_ours(event: CallEvent) -> bool:
-    if isinstance(event, CallStateChanged):
-        return event.state not in _FIRST_STATES
-    return type(event) in _OURS or (isinstance(event, ControlChanged) and event.kind in _OUR_KINDS)
+def entry(event: CallEvent) -> str:
+    """Describe ``event`` for the log of its call: the fields of Entry as a JSON array, in ASCII.
+
+    Raises KeyError for an event that is quiet.
+    """
+    return _TOLD[type(event)](event)
+
+
+def full(at: float, kept: int) -> str:
+    """The entry that says that of this call no more events are kept."""
+    return _entry(at, "warn", "calling_call_log_full", {"events": kept})
+
+
+def _entry(at: float, level: str, name: str, details: dict[str, Any]) -> str:
+    """Details of ours: they may be too large, but nothing has to be masked."""
+    text = _text([at, level, name, details])
+    return text if len(text) <= MAX_DETAILS else _text([at, level, name, _fitting(details)])
+
+
+def _looked_through(at: float, level: str, name: str, details: dict[str, Any]) -> str:
+    """Details that callers, documents or servers had a word in."""
+    keep = _Keeper()
+    kept = {keep.name(name): keep.member(name, value, 0) for name, value in islice(details.items(), _MOST_ITEMS)}
+    return _entry(at, level, name, kept)
 
 
 # -- each kind of event -----------------------------------------------------------------------------------------------
 
 
-def _state(event: CallStateChanged) -> tuple[str, str, dict[str, Any]]:
+def _state(event: CallStateChanged) -> str:
+    state = event.state
     details = _params(event)
-    for name in _LEFT_OUT if event.state in _FIRST_STATES else (*_LEFT_OUT, *_TOLD_ONCE):
-        details.pop(name, None)
-    # A log begins with `calling_call_initiated`: dialled calls have that state, one that comes to us begins as created.
-    first = event.state == "created" and event.call.direction == "inbound"
-    broken = event.state == "ended" and event.end_reason == "error"
-    return "initiated" if first else event.state, "error" if broken else "info", details
+    details.pop("sip_data", None)  # most of what a log would weigh, and hardly more than who called whom says already
+    if state in _FIRST_STATES:
+        # A log begins with `calling_call_initiated`: dialled calls have that state, one that comes to us does not.
+        first = state == "created" and event.call.direction == "inbound"
+        name = "calling_call_initiated" if first else f"calling_call_{state}"
+        text = _text([event.at, "info", name, details])
+        return text if _is_plain(text) else _looked_through(event.at, "info", name, details)
+    details.pop("device", None)  # the same through the whole call
+    level = "error" if state == "ended" and event.end_reason == "error" else "info"
+    return _entry(event.at, level, f"calling_call_{state}", details)
 
 
-def _control(event: ControlChanged) -> tuple[str, str, dict[str, Any]]:
+def _control(event: ControlChanged) -> str:
     details = _params(event)
-    if event.kind == "record":
-        for told in (details, details.get("record", {})):
-            if "url" in told:
-                told["url"] = redact(told["url"])  # it may be a signed link
-    return f"{event.kind}_{event.state}", "error" if event.state == "error" else "info", details
+    kind = event.kind
+    if kind == "record" and "url" in details:
+        details["url"] = details["record"]["url"] = redact(details["url"])  # it may be a signed link
+    level = "error" if event.state == "error" else "info"
+    tell = _entry if kind in _OUR_KINDS else _looked_through
+    return tell(event.at, level, f"calling_call_{kind}_{event.state}", details)
 
 
-def _warning(event: ScriptWarning) -> tuple[str, str, dict[str, Any]]:
+def _warning(event: ScriptWarning) -> str:
     details = _params(event)
     if event.method:
         details["method"] = event.method
-    return ("script_error", "error", details) if event.fatal else ("script_warning", "warn", details)
+    level, name = ("error", "calling_call_script_error") if event.fatal else ("warn", "calling_call_script_warning")
+    return _looked_through(event.at, level, name, details)
 
 
-def _user_event(event: UserEvent) -> tuple[str, str, dict[str, Any]]:
-    return "user_event", "info", {**_address(event), **_params(event)}  # whatever is left out below, not whose it is
+def _user_event(event: UserEvent) -> str:
+    details = {**_address(event), **_params(event)}  # whatever is left out below, not whose it is
+    return _looked_through(event.at, "info", "calling_call_user_event", details)
 
 
 # What went well is told by what came of it; half of all events would say so once more.
 _METHOD_LEVELS: Final = {"failed": "warn", "error": "error"}
 
 
-def _method(event: MethodFinished) -> tuple[str, str, dict[str, Any]] | None:
-    if event.outcome not in _METHOD_LEVELS:
-        return None
+def _method(event: MethodFinished) -> str:
     details = {
         **_address(event),
         "method": event.method,
@@ -138,26 +162,28 @@ def _method(event: MethodFinished) -> tuple[str, str, dict[str, Any]] | None:
         "outcome": event.outcome,
         "seconds": round(event.seconds, 4),
     }
-    return "method_finished", _METHOD_LEVELS[event.outcome], details
+    return _entry(event.at, _METHOD_LEVELS[event.outcome], "calling_call_method_finished", details)
 
 
-def _document(event: DocumentFetched) -> tuple[str, str, dict[str, Any]]:
+def _document(event: DocumentFetched) -> str:
     details = {
         **_address(event),
         "source": event.source,
         "outcome": event.outcome,
         "seconds": round(event.seconds, 4),
     }
-    return "document_fetched", "info" if event.outcome == "ok" else "warn", details
+    level = "info" if event.outcome == "ok" else "warn"
+    return _entry(event.at, level, "calling_call_document_fetched", details)
 
 
-def _script(event: ScriptEnded) -> tuple[str, str, dict[str, Any]]:
+def _script(event: ScriptEnded) -> str:
     # Its variables stay out: they hold whatever callers and servers said.
     details = {**_address(event), "outcome": event.outcome, "steps": event.steps}
-    return "script_ended", "error" if event.outcome == "error" else "info", details
+    level = "error" if event.outcome == "error" else "info"
+    return _entry(event.at, level, "calling_call_script_ended", details)
 
 
-_TOLD: Final[Mapping[type, Callable[[Any], tuple[str, str, dict[str, Any]] | None]]] = {
+_TOLD: Final[Mapping[type, Callable[[Any], str]]] = {
     CallStateChanged: _state,
     ControlChanged: _control,
     ScriptWarning: _warning,
@@ -169,8 +195,8 @@ _TOLD: Final[Mapping[type, Callable[[Any], tuple[str, str, dict[str, Any]] | Non
 
 
 def _params(event: CallEvent) -> dict[str, Any]:
-    body = payload(event)
-    return {} if body is None else body["params"]
+    """What a webhook would show, without its envelope."""
+    return ENVELOPED[type(event)][1](event, "rest")
 
 
 def _address(event: Any) -> dict[str, Any]:
@@ -180,17 +206,21 @@ def _address(event: Any) -> dict[str, Any]:
 # -- fit to be kept ---------------------------------------------------------------------------------------------------
 
 
-def _fitting(details: dict[str, Any], *, looked_through: bool) -> str:
-    """The details as JSON text; of details that are too large, the largest members are named and left out."""
-    kept = details
-    if looked_through:
-        keep = _Keeper()
-        kept = {keep.name(name): keep.member(name, value, 0) for name, value in islice(details.items(), _MOST_ITEMS)}
-    text = _text(kept)
-    if len(text) <= MAX_DETAILS:
-        return text
-    sizes = {name: len(_text({name: value})) for name, value in kept.items()}
+def _is_plain(text: str) -> bool:
+    """Whether the JSON text of a first state, whose members we know, would be looked through for nothing."""
+    folded = text.encode("ascii").lower()
+    if len(folded) > _LONGEST_PLAIN or folded.translate(None, _PLAIN):
+        return False
+    return not any(word in folded for word in _TELLTALES)
+
+
+def _fitting(details: dict[str, Any]) -> dict[str, Any]:
+    """Details that are too large, if they are, without their largest members, which are named."""
+    sizes = {name: len(_text({name: value})) for name, value in details.items()}
     total = sum(sizes.values())
+    if total <= MAX_DETAILS:
+        return details
+    kept = dict(details)
     left_out: list[str] = []
     for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
         if total <= MAX_DETAILS // 2:
@@ -199,11 +229,11 @@ def _fitting(details: dict[str, Any], *, looked_through: bool) -> str:
         del kept[name]
         if len(left_out) < _MOST_NAMED:
             left_out.append(name[:_LONGEST_NAMED])
-    return _text({**kept, "left_out": left_out})
+    return {**kept, "left_out": left_out}
 
 
 def _text(value: Any) -> str:
-    return serialise(value).decode("ascii")
+    return serialise(value).decode()
 
 
 class _Keeper:

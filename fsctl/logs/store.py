@@ -2,11 +2,12 @@
 
 ::
 
-    event ──▶ memory (bounded) ──▶ rows, a few at a time ──▶ one thread ──▶ SQLite ◀── another thread ◀── who asks
+    event ──▶ memory (bounded) ──▶ a batch a second ──▶ one thread ──▶ SQLite ◀── another thread ◀── who asks
 
-An event costs its call one append. A greenlet turns events into rows between other work, and hands them to the writing
-thread in batches; questions have a thread and a time limit of their own. Neither a full disk nor a slow question nor
-a file that is damaged can hold up a call: what finds no room in memory is dropped, counted, and said in the log.
+An event costs its call one append. A greenlet turns events into text between other work, many in a row because that is
+when it costs least, and hands them to the writing thread in batches; questions have a thread and a time limit of their
+own. Neither a full disk nor a slow question nor a file that is damaged can hold up a call: what finds no room in memory
+is dropped, counted, and said in the log.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ import structlog
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
-from fsctl.call.events import CallRefused, CallStateChanged
+from fsctl.call.events import CallStateChanged
 from fsctl.errors import FsctlError
 from fsctl.logs import database
 from fsctl.logs.database import Batch, CallRow, Page, Reader, UnknownVersion, Writer, is_damaged
-from fsctl.logs.entries import Entry, entry
+from fsctl.logs.entries import Entry, entry, full, is_quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ MAX_EVENTS: Final = 2000
 
 BATCH_EVENTS: Final = 2000
 BATCH_SECONDS: Final = 1.0  # whoever reads meanwhile does not wait for it
-SLICE_EVENTS: Final = 20  # turned into rows before everybody else has a turn
+SLICE_EVENTS: Final = 40  # turned into text before everybody else has a turn
 
 PURGE_SECONDS: Final = 60.0
 PURGE_CALLS: Final = 100  # in one bite
@@ -68,8 +69,8 @@ class Unreadable(FsctlError):
 class CallLog:
     """Keeps calls in the file ``path``: those of the last ``retention_days``, and at most ``max_calls``.
 
-    ``max_pending`` events may wait for the disk. ``written`` counts rows, ``dropped`` events that were not kept,
-    ``errors`` what went wrong with the file. ``now`` tells the time by which calls grow old.
+    ``max_pending`` events may wait for the disk. ``written`` counts the rows of ``calls`` and ``events``, ``dropped``
+    events that were not kept, ``errors`` what went wrong with the file. ``now`` tells the time by which calls grow old.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class CallLog:
 
     def __call__(self, event: CallEvent) -> None:
         """Take ``event`` in; returns at once and never raises."""
-        if type(event) is CallRefused:  # there was no call
+        if is_quiet(event):
             return
         if self._taken - self._settled >= self._max_pending or self._closing:
             self._drop(1)
@@ -269,44 +270,39 @@ class CallLog:
         log.critical("call_log_set_aside", path=str(self._path), aside=str(aside), problem=problem, hint=hint)
         return 0.0
 
-    # -- events to rows ------------------------------------------------------------------------------------------
+    # -- events to text ------------------------------------------------------------------------------------------
 
     def _next(self) -> Batch:
-        """The rows of the next events; lets others have their turn while it makes them."""
-        calls: dict[str, CallRow] = {}
-        rows: list[tuple[Entry, str]] = []
-        taken = min(len(self._events), BATCH_EVENTS)
-        for number in range(1, taken + 1):
+        """What the next events tell; lets others have their turn while it is made."""
+        batch = Batch(taken=min(len(self._events), BATCH_EVENTS))
+        for number in range(1, batch.taken + 1):
             event = self._events.popleft()
             try:
-                self._add(event, calls, rows)
+                self._add(event, batch)
             except Exception:  # what a script tells may be anything
                 self.errors += 1
                 log.exception("call_log_event_refused", event_kind=type(event).__name__)
             if number % SLICE_EVENTS == 0:
                 gevent.sleep(0)
-        return Batch(tuple(calls.values()), rows, taken)
+        return batch
 
-    def _add(self, event: Any, calls: dict[str, CallRow], rows: list[tuple[Entry, str]]) -> None:
+    def _add(self, event: Any, batch: Batch) -> None:
         segment_id = event.call.segment_id
+        kept = self._kept.get(segment_id)  # None before its first state and after its last
         if type(event) is CallStateChanged:
-            row = _row(event)
-            calls[segment_id] = row if segment_id not in calls else _later(calls[segment_id], row)
+            _put_call(batch.calls, segment_id, event)
             if event.state == "ended":
                 self._kept.pop(segment_id, None)
-            else:
-                self._kept.setdefault(segment_id, 0)
-        elif self._kept.get(segment_id, 0) > MAX_EVENTS:
-            return
-        described = entry(event)
-        if described is None:
-            return
-        if segment_id in self._kept and type(event) is not CallStateChanged:
-            kept = self._kept[segment_id]
-            self._kept[segment_id] = kept + 1
-            if kept == MAX_EVENTS:
-                described = Entry(event.at, "warn", "calling_call_log_full", f'{{"events":{kept}}}')
-        rows.append((described, segment_id))
+            elif kept is None:
+                self._kept[segment_id] = 0
+            told = entry(event)
+        else:
+            if kept is not None:
+                if kept > MAX_EVENTS:
+                    return
+                self._kept[segment_id] = kept + 1
+            told = full(event.at, kept) if kept == MAX_EVENTS else entry(event)
+        batch.entries[segment_id].append(told)
 
     # -- questions -----------------------------------------------------------------------------------------------
 
@@ -386,35 +382,23 @@ def _attempt(act: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return None, error
 
 
-def _row(event: CallStateChanged) -> CallRow:
+def _put_call(calls: dict[str, list[Any]], segment_id: str, event: CallStateChanged) -> None:
+    """Put the call as it is now among ``calls``; of one that is there already, change what the database would."""
     call = event.call
-    ended = event.state == "ended"
-    return CallRow(
-        segment_id=_name(call.segment_id),
-        project_id=_name(call.project_id),
-        from_=_name(call.from_),
-        to=_name(call.to),
-        direction=call.direction,
-        type=call.type,
-        state=event.state,
-        end_reason=event.end_reason,
-        created_at=call.created_at or event.start_time or event.at,
-        answered_at=event.answer_time or None,
-        ended_at=(event.end_time or event.at) if ended else None,
-    )
-
-
-def _later(before: CallRow, now: CallRow) -> CallRow:
-    """What the database does when it is told of a call again."""
-    return before._replace(
-        state=now.state,
-        end_reason=now.end_reason,
-        created_at=min(before.created_at, now.created_at),
-        answered_at=before.answered_at or now.answered_at,
-        ended_at=now.ended_at,
-    )
+    state = event.state
+    created_at = call.created_at or event.start_time or event.at
+    answered_at = event.answer_time or None
+    ended_at = (event.end_time or event.at) if state == "ended" else None
+    row = calls.get(segment_id)
+    if row is None:
+        who = (_name(segment_id), _name(call.project_id), _name(call.from_), _name(call.to), call.direction, call.type)
+        calls[segment_id] = [*who, state, event.end_reason, created_at, answered_at, ended_at]
+    else:
+        row[6:] = state, event.end_reason, min(row[8], created_at), row[9] or answered_at, ended_at
 
 
 def _name(text: str) -> str:
     """Text from outside as a database takes it: not too long, and with every character one that exists."""
+    if len(text) <= _LONGEST_NAME and text.isascii():
+        return text
     return text[:_LONGEST_NAME].encode("utf-8", "replace").decode()

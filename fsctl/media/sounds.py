@@ -7,11 +7,12 @@ Reads the text of one playable sound and nothing else: it fetches nothing (``med
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
 from fsctl.errors import ScriptError
 from fsctl.media.rings import CADENCES, Ring
+from fsctl.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,21 +36,21 @@ _LINE_BREAKS = re.compile(r"\s*[\r\n\v\f\x85\u2028\u2029]\s*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Audio:
     """An audio file to fetch. ``url`` is ``http(s)`` and may hold credentials, so it is not part of the repr."""
 
     url: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Speech:
     """Words to say: one line, not empty; SSML when it begins with ``<speak``."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Silence:
     """So many seconds of nothing; 0.0 is over at once."""
 

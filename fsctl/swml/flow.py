@@ -5,8 +5,10 @@ A method returns one of these, or None for "go on with the next instruction". Pu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from fsctl.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,21 +26,21 @@ class Choice(Protocol):
         """The block to run, or None. Raises ScriptError."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Enter:
     """Run ``block``, then go on after the instruction that answered this."""
 
     block: Block
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Choose:
     """Ask ``choice`` for a block and run it: the ``result`` of a method that has one."""
 
     choice: Choice
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Jump:
     """Go on at ``label`` of the current section, at most ``limit`` times for this label."""
 
@@ -46,7 +48,7 @@ class Jump:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Execute:
     """Call ``dest`` (section, URL, document as text, or checked document) as a subroutine.
 
@@ -60,7 +62,7 @@ class Execute:
     result: Choice | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Transfer:
     """Leave the current section, and every subroutine around it, for ``dest`` and never come back."""
 
@@ -68,14 +70,14 @@ class Transfer:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Return:
     """Leave the current subroutine with ``value`` (None: without one); outside a subroutine, end the script."""
 
     value: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stop:
     """End the script: the call has been, or is being, hung up."""
 

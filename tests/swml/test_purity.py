@@ -13,4 +13,4 @@ def test_the_language_is_a_library_of_its_own():
         "print(*sorted(name for name in sys.modules if name.startswith('fsctl.') and 'swml' not in name))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["", "fsctl.errors"]
+    assert done.stdout.splitlines() == ["", "fsctl.errors fsctl.value"]
