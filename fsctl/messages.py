@@ -11,17 +11,15 @@ times as long for the same.
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from http.client import RemoteDisconnected
-from select import POLLIN
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import gevent
-from gevent import monkey
-from gevent.hub import Waiter
+from gevent import get_hub, getcurrent, monkey
 from gevent.lock import Semaphore
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -40,10 +38,11 @@ MAX_HOSTS: Final = 256  # with connections kept open
 PIECE: Final = 8192
 
 READ, WRITE = 1, 2  # as the event loop counts
+GOOD_BYE: Final = 408  # on a connection kept open: it was idle for too long, and closes
 LEFT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # by its server
 FAILURES: Final = (OSError, HttpParserError, HttpParserUpgrade)
 
-_poll = monkey.get_original("select", "poll")  # asked with no time to wait; the patched one still visits the hub
+_Plain = monkey.get_original("socket", "socket")  # never waits: that is done here, once for every kind of connection
 
 
 class Headers(Mapping[str, str]):
@@ -73,38 +72,51 @@ class Line:
 
     After :meth:`ask`, even one that raised: ``status`` is the answer's, 0 if none came; ``pairs`` are its headers;
     ``kept`` tells whether another message may follow; ``heard`` whether anything came back at all.
+
+    The loop watches it from beginning to end, which costs less than to begin and end with every message, and sees an
+    idle line's server go: ``closed`` tells.
     """
 
     __slots__ = (
-        "_look",
-        "_loop",
+        "_asker",
+        "_due",
+        "_hub",
         "_parser",
         "_readable",
+        "_rings",
         "_secure",
         "_socket",
-        "_used",
+        "_timer",
         "_whole",
         "_writable",
         "_write",
+        "closed",
         "heard",
         "kept",
         "pairs",
         "status",
+        "used",
     )
 
     def __init__(self, connection: socket.socket, *, secure: bool) -> None:
-        connection.settimeout(0.0)
-        self._socket = connection
         self._secure = secure
-        self._write = connection.write if secure else connection.send  # TLS's send does not tell what it waits for
-        self._loop = gevent.get_hub().loop
-        self._readable = self._loop.io(connection.fileno(), READ)
-        self._writable = self._loop.io(connection.fileno(), WRITE)
-        self._look = _poll()
-        self._look.register(connection.fileno(), POLLIN)
+        self._socket = connection if secure else _Plain(fileno=connection.detach())
+        self._socket.settimeout(0.0)
+        # TLS's send does not tell what it waits for.
+        self._write: Callable[[Any], int] = self._socket.write if secure else self._socket.send
+        self._hub = get_hub()
+        # It does not keep the loop alive, as an idle line should not; the timer does for who waits.
+        self._readable = self._hub.loop.io(self._socket.fileno(), READ, ref=False)
+        self._readable.start(self._stirred)
+        self._writable = self._hub.loop.io(self._socket.fileno(), WRITE)
+        self._asker: Any = None  # the greenlet that waits
+        self._due = 0.0  # when its wait has taken too long, on the monotonic clock
+        self._timer: Any = None
+        self._rings = math.inf  # when the timer goes off, on the same clock
         self._parser = HttpResponseParser(self)
-        self._used = 0.0  # when an answer was last read whole, on the monotonic clock
         self._whole = False
+        self.used = 0.0  # when an answer was last read whole, on the monotonic clock
+        self.closed = False
         self.heard = False
         self.kept = False
         self.status = 0
@@ -121,7 +133,7 @@ class Line:
         try:
             self._send(message, read, until)
         except LEFT:
-            if self._used:
+            if self.used:
                 raise  # otherwise it may have answered before it had read everything
         taken = 0
         while not self._whole:
@@ -135,21 +147,19 @@ class Line:
             taken += len(piece)
             if taken > MAX_ANSWER:
                 raise HttpParserError("the answer has no end")
-        self._used = time.monotonic()
-
-    def rested(self) -> bool:
-        """Tell whether an idle line is still good: not closed, not sent what nobody asked for, not too old."""
-        return not self.expired() and not self._look.poll(0)
-
-    def expired(self) -> bool:
-        """Tell whether the line was idle for too long."""
-        return time.monotonic() - self._used > MAX_IDLE
+        self.used = time.monotonic()
 
     def close(self) -> None:
         """Close the connection; it must not be in use."""
+        if self.closed:
+            return
+        self.closed = True
         self._readable.close()
         self._writable.close()
+        if self._timer is not None:
+            self._timer.close()
         self._socket.close()
+        del self._parser  # it holds us
 
     # -- what the parser finds --
 
@@ -176,48 +186,85 @@ class Line:
         """Note the end of the answer."""
         if self.status:
             self._whole = True
-            self.kept = self._parser.should_keep_alive()
+            self.kept = self._parser.should_keep_alive() and self.status != GOOD_BYE
 
     # -- what the loop waits for --
 
     def _send(self, message: bytes, read: float, until: float) -> None:
-        sent = self._do(self._write, message, self._writable, read, until)
-        if sent < len(message):
-            rest = memoryview(message)
-            while rest := rest[sent:]:
-                sent = self._do(self._write, rest, self._writable, read, until)
+        rest: bytes | memoryview = message
+        while True:
+            try:
+                sent = self._write(rest)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait_to_write(read, until)
+            except ssl.SSLWantReadError:
+                self._wait(read, until)
+            else:
+                if sent == len(rest):
+                    return
+                rest = memoryview(rest)[sent:]
 
     def _receive(self, read: float, until: float) -> bytes:
         if not self._secure:  # TLS may hold what the loop does not see; without it an answer is never there yet
-            self._wait(self._readable, read, until)
-        piece: bytes = self._do(self._socket.recv, PIECE, self._readable, read, until)
-        return piece
-
-    def _do(self, action: Callable[[Any], Any], argument: Any, watcher: Any, read: float, until: float) -> Any:
+            self._wait(read, until)
         while True:
             try:
-                return action(argument)
-            except BlockingIOError:
-                self._wait(watcher, read, until)
-            except ssl.SSLWantReadError:
-                self._wait(self._readable, read, until)
+                piece: bytes = self._socket.recv(PIECE)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wait(read, until)
             except ssl.SSLWantWriteError:
-                self._wait(self._writable, read, until)
+                self._wait_to_write(read, until)
+            else:
+                return piece
 
-    def _wait(self, watcher: Any, read: float, until: float) -> None:
-        seconds = min(read, until - time.monotonic())
-        if seconds <= 0:
-            raise TimeoutError
-        waiter = Waiter()
-        timer = self._loop.timer(seconds)
-        timer.start(waiter.switch, False)
-        watcher.start(waiter.switch, True)
+    def _wait_to_write(self, read: float, until: float) -> None:
+        self._readable.stop()  # an early answer would wake us for nothing, again and again
+        self._writable.start(self._stirred)
         try:
-            if not waiter.get():
+            self._wait(read, until)
+        finally:
+            self._writable.stop()
+            self._readable.start(self._stirred)
+
+    def _wait(self, read: float, until: float) -> None:
+        now = time.monotonic()
+        self._due = min(now + read, until)
+        if self._due <= now:
+            raise TimeoutError
+        if self._due < self._rings:
+            self._set_timer(self._due - now)
+        self._asker = getcurrent()
+        try:
+            if not self._hub.switch():
                 raise TimeoutError
         finally:
-            watcher.stop()
-            timer.close()
+            self._asker = None
+
+    def _stirred(self) -> None:
+        """Wake who waits. Where nobody does, the server closed the line, or said what nobody asked for."""
+        if self._asker is None:
+            self.close()
+        else:
+            self._asker.switch(True)
+
+    def _set_timer(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.close()
+        self._rings = self._due
+        self._timer = self._hub.loop.timer(seconds)
+        self._timer.start(self._ring)
+
+    def _ring(self) -> None:
+        """End a wait that is due. The timer may be an earlier one's: nearly all are over long before, and leave it."""
+        self._timer.close()
+        self._timer, self._rings = None, math.inf
+        if self._asker is None:
+            return
+        left = self._due - time.monotonic()
+        if left > 0:
+            self._set_timer(left)
+        else:
+            self._asker.switch(False)
 
 
 class _Stock:
@@ -232,9 +279,10 @@ class _Stock:
 
     def take(self) -> Line | None:
         """Take the idle line that was used last, if it is still good; what is older is not."""
+        oldest = time.monotonic() - MAX_IDLE
         while self.idle:
             line = self.idle.pop()
-            if line.rested():
+            if line.used >= oldest and not line.closed:
                 return line
             line.close()
         return None
@@ -244,9 +292,10 @@ class _Stock:
         if self.closed or not line.kept:
             line.close()
             return
-        while self.idle and self.idle[0].expired():
-            self.idle.popleft().close()
-        self.idle.append(line)
+        idle, oldest = self.idle, line.used - MAX_IDLE
+        while idle and idle[0].used < oldest:
+            idle.popleft().close()
+        idle.append(line)
 
     def close(self) -> None:
         """Close what is idle now, and what is lent as it comes back."""
@@ -278,23 +327,27 @@ class Lines:
         Raises one of ``FAILURES``, and what ``connect`` raises.
         """
         stock = self._of(origin)
-        if not stock.room.acquire(timeout=max(until - time.monotonic(), 0.0)):
+        room = stock.room
+        if not room.acquire(blocking=False) and not room.acquire(timeout=max(until - time.monotonic(), 0.0)):
             raise TimeoutError
         try:
             line = stock.take()
             if line is not None:
                 try:
-                    return _ask(stock, line, message, read, until, bodiless)
+                    answer = _ask(stock, line, message, read, until, bodiless)
                 except LEFT:
                     if line.heard:
                         raise
+                else:
+                    if line.status != GOOD_BYE:
+                        return answer
             seconds = min(connect, until - time.monotonic())
             if seconds <= 0:
                 raise TimeoutError
             line = Line(self._connect(origin, seconds), secure=origin[0] == "https")
             return _ask(stock, line, message, read, until, bodiless)
         finally:
-            stock.room.release()
+            room.release()
 
     def close(self) -> None:
         """Close what is idle now; what is lent closes as it comes back."""

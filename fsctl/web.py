@@ -371,13 +371,13 @@ class Client:
 
     def _message(self, target: _Target, method: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
         """Write a request: what is the same every time is kept, with places for the values and the length."""
-        sized = body is not None or method not in BODILESS
-        values: tuple[object, ...] = tuple(headers.values())
-        if not "".join(headers.values()).isprintable():
+        values = tuple(headers.values())
+        if not "".join(values).isprintable():
             raise ValueError
+        if body is None and method in BODILESS:
+            return (self._opening(target, method, tuple(headers), False) % values).encode("latin-1")
         body = body or b""
-        opening = self._opening(target, method, tuple(headers), sized)
-        return (opening % ((*values, len(body)) if sized else values)).encode("latin-1") + body
+        return (self._opening(target, method, tuple(headers), True) % (*values, len(body))).encode("latin-1") + body
 
     def _connect(self, origin: tuple[str, str, int], seconds: float) -> socket.socket:
         """Open a connection for messages: ``seconds`` each for reaching the host and for agreeing on TLS."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from socket import SHUT_WR
 
 import gevent
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fsctl.errors import FetchError
-from fsctl.messages import Headers
+from fsctl.messages import Headers, Line
 from fsctl.web import Client, Policy, Timeouts
 from tests.fakes.web import LOOPBACK, reply, servers
 
@@ -45,10 +46,14 @@ def post(client):
 
 
 def in_pieces(*pieces):
+    return in_pieces_every(0.005, *pieces)
+
+
+def in_pieces_every(seconds, *pieces):
     def answer(connection):
         for piece in pieces:
             connection.sendall(piece)
-            gevent.sleep(0.005)
+            gevent.sleep(seconds)
 
     return answer
 
@@ -262,9 +267,9 @@ def answering_once(ending=hang_up):
     answered = set()
 
     def answer(connection):
-        if id(connection) in answered:
+        if connection in answered:
             return ending(connection)
-        answered.add(id(connection))
+        answered.add(connection)
         return reply()
 
     return lambda *_: answer
@@ -307,6 +312,87 @@ def test_a_connection_that_was_sent_what_nobody_asked_for_is_not_used_again(serv
     server.answer = reply(status=202)
     assert post(server.url)[0] == 202
     assert server.connections == 2
+
+
+def test_a_good_bye_that_crosses_a_message_is_no_answer_to_it(serve, post):
+    def say_good_bye(connection):
+        connection.sendall(reply(status=408))
+        return b""
+
+    server = serve(answering_once(say_good_bye))
+    assert [post(server.url)[0] for _ in range(3)] == [200, 200, 200]
+    assert server.connections == 3
+
+
+def test_to_a_new_connection_it_is_an_answer(serve, post):
+    server = serve(reply(status=408))
+    assert post(server.url)[0] == 408
+    server.answer = reply()
+    assert post(server.url)[0] == 200
+    assert server.connections == 2
+
+
+def test_an_idle_connection_is_closed_when_its_server_goes(serve, client, post):
+    go = gevent.event.Event()
+    ended = gevent.event.Event()
+
+    def answer(connection):
+        connection.sendall(reply())
+        go.wait(5)
+        connection.shutdown(SHUT_WR)
+        if connection.recv(1) == b"":
+            ended.set()
+
+    server = serve(lambda *_: answer)
+    assert post(server.url)[0] == 200
+    go.set()
+    assert ended.wait(5)
+    server.answer = reply(status=202)
+    assert post(server.url)[0] == 202
+    assert server.connections == 2
+
+
+def test_each_message_has_its_own_time_whatever_the_one_before_had(serve, post):
+    server = serve(reply())
+
+    def later(connection):
+        gevent.sleep(0.3)
+        connection.sendall(reply(status=202))
+        return b""
+
+    assert post(server.url, timeouts=Timeouts(1.0, 0.1, 0.1))[0] == 200
+    server.answer = lambda *_: later
+    assert post(server.url)[0] == 202
+    with pytest.raises(FetchError) as caught:
+        post(server.url, timeouts=Timeouts(1.0, 0.1, 0.1))
+    assert (caught.value.reason, server.connections) == ("timeout", 1)
+
+
+def test_an_answer_may_take_longer_than_any_piece_of_it(serve, post):
+    pieces = in_pieces_every(0.04, *(OK[i : i + 8] for i in range(0, len(OK), 8)))
+    assert post(serve(keeping(pieces)).url, timeouts=Timeouts(1.0, 0.12, 5.0))[0] == 200
+
+
+def test_an_early_answer_wakes_nobody_while_the_message_is_still_leaving(post, monkeypatch):
+    woken = []
+    stirred = Line._stirred
+    monkeypatch.setattr(Line, "_stirred", lambda line: woken.append(line) or stirred(line))
+
+    def answer_first(connection, _address):
+        connection.sendall(reply(status=202))
+        gevent.sleep(0.2)
+        left = 20_000_000
+        while left > 0 and (data := connection.recv(1_000_000)):
+            left -= len(data)
+        connection.recv(1)
+
+    server = StreamServer(("127.0.0.1", 0), answer_first)
+    server.start()
+    try:
+        assert post(f"http://127.0.0.1:{server.server_port}/", b"x" * 20_000_000)[0] == 202
+    finally:
+        server.stop()
+    assert len(woken) < 500
 
 
 def test_a_connection_idle_for_long_is_not_used_again(serve, post, monkeypatch):

@@ -17,6 +17,7 @@ from gevent import socket
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fsctl import messages
 from fsctl.errors import FetchError
 from fsctl.web import Client, Policy, Timeouts, redact, strip_credentials, timeouts_of
 from tests.fakes.web import LOOPBACK, reply, servers
@@ -467,18 +468,16 @@ def test_send_without_a_body(client, serve):
     assert "Content-Length" not in server.requests[0][1]
 
 
-def test_head_and_body_leave_in_one_piece(client, serve):
+def test_head_and_body_leave_in_one_piece(client, serve, monkeypatch):
     pieces = []
     server = serve(reply())
 
-    class Spy(socket.socket):
+    class Spy(messages._Plain):
         def send(self, data, *options):
             pieces.append(bytes(data))
             return super().send(data, *options)
 
-    door = client._door
-    original = door.open
-    door.open = lambda *args: Spy(fileno=original(*args).detach())
+    monkeypatch.setattr(messages, "_Plain", Spy)
     client.send("POST", server.url, {}, b"{}", TIMEOUTS)
     assert len(pieces) == 1
     assert pieces[0].endswith(b"\r\n\r\n{}")
@@ -831,10 +830,10 @@ def test_a_question_that_crosses_the_closing_of_an_idle_connection_is_asked_agai
     served = {}
 
     def answer(connection):
-        if served.setdefault(id(connection), 0):
+        if served.setdefault(connection, 0):
             ending(connection)
             return None
-        served[id(connection)] += 1
+        served[connection] += 1
         return reply()
 
     server = serve(lambda *_: answer)

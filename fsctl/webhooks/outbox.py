@@ -6,8 +6,10 @@ is gone with the process; one that survives it keeps the same contract and is ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+
+from fsctl.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +23,7 @@ Outcome: TypeAlias = Literal["delivered", "failed", "refused", "dropped", "gone"
 OUTCOMES: Final[tuple[Outcome, ...]] = ("delivered", "failed", "refused", "dropped", "gone")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivery:
     """One event on its way to one URL, ready to be sent any number of times.
 

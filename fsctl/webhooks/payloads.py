@@ -15,8 +15,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import quote, urlencode
+
+import orjson
 
 from fsctl.call.events import CallStateChanged, ControlChanged, ScriptWarning, UserEvent
 
@@ -29,6 +32,7 @@ __all__ = [
     "COMPAT",
     "CONTROLS",
     "END_REASONS",
+    "ENVELOPED",
     "EVENT_TYPES",
     "Shape",
     "Surface",
@@ -65,16 +69,24 @@ END_REASONS: Final[Mapping[Surface, Mapping[str, str]]] = {
 # -- what a kind of control shows -------------------------------------------------------------------------------------
 
 
+def _everything(event: ControlChanged, params: Json) -> None:
+    params.update((name, value) for name, value in event.detail.items() if value is not None)
+
+
+def _only(*names: str) -> Callable[[ControlChanged, Json], None]:
+    return lambda event, params: _copy(event.detail, names, params)
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How a kind of control is told: its ``event_type``, the optional call fields it carries, and its own fields.
 
-    ``state`` is whether its state is among them.
+    ``detail`` puts the latter into the ``params``; ``state`` is whether its state is among them.
     """
 
     event_type: str
     call_fields: tuple[str, ...] = ()
-    detail: Callable[[ControlChanged], Json] = lambda event: dict(event.detail)
+    detail: Callable[[ControlChanged, Json], None] = _everything
     state: bool = True
 
 
@@ -90,42 +102,50 @@ _RECORD_NESTED: Final = ("url", "duration", "size", "format")
 _RECORD_AUDIO: Final = ("format", "direction", "stereo")
 
 
-def _record(event: ControlChanged) -> Json:
+def _record(event: ControlChanged, params: Json) -> None:
     """Both documented forms at once: flat, and (when finished) the same four fields inside ``record``."""
-    nested: Json = {"audio": _present(event.detail, _RECORD_AUDIO)}
+    detail = event.detail
+    audio: Json = {}
+    nested: Json = {"audio": audio}
+    _copy(detail, _RECORD.get(event.state, ()), params)
+    _copy(detail, _RECORD_AUDIO, audio)
+    params["record"] = nested
     if event.state == "finished":
-        nested |= _present(event.detail, _RECORD_NESTED)
-    return {**_present(event.detail, _RECORD.get(event.state, ())), "record": nested}
+        _copy(detail, _RECORD_NESTED, nested)
 
 
-def _collect(event: ControlChanged) -> Json:
+def _collect(event: ControlChanged, params: Json) -> None:
     """``final`` with partial results, ``state`` with a continuous collection."""
-    state = {"state": event.state} if event.detail.get("continuous") else {}
-    return {**state, **_present(event.detail, ("final", "result"))}
+    if event.detail.get("continuous"):
+        params["state"] = event.state
+    _copy(event.detail, ("final", "result"), params)
 
+
+_SEGMENT: Final = ("segment_id", "tag")
 
 CONTROLS: Final[Mapping[str, Shape]] = {
-    "play": Shape("calling.call.play", detail=lambda _event: {}),
-    "record": Shape("calling.call.record", ("segment_id", "tag"), _record),
-    "stream": Shape(
-        "calling.call.stream", ("segment_id", "tag"), lambda event: _present(event.detail, ("url", "name"))
-    ),
-    "tap": Shape("calling.call.tap", ("segment_id", "tag"), lambda event: _present(event.detail, ("tap", "device"))),
+    "play": Shape("calling.call.play", detail=_only()),
+    "record": Shape("calling.call.record", _SEGMENT, _record),
+    "stream": Shape("calling.call.stream", _SEGMENT, _only("url", "name")),
+    "tap": Shape("calling.call.tap", _SEGMENT, _only("tap", "device")),
     "collect": Shape("calling.call.collect", ("tag",), _collect, state=False),
-    "detect": Shape(
-        "calling.call.detect", ("segment_id", "tag"), lambda event: _present(event.detail, ("detect",)), state=False
-    ),
+    "detect": Shape("calling.call.detect", _SEGMENT, _only("detect"), state=False),
 }
 
 
+@lru_cache(maxsize=64)
+def _shape(kind: str) -> Shape:
+    return CONTROLS.get(kind) or Shape(f"calling.call.{kind}", _SEGMENT)
+
+
 def _control(event: ControlChanged, _surface: Surface) -> Json:
-    shape = CONTROLS.get(event.kind) or Shape(f"calling.call.{event.kind}", ("segment_id", "tag"))
-    return {
-        **_address(event.call, shape.call_fields),
-        "control_id": event.control_id,
-        **({"state": event.state} if shape.state else {}),
-        **_without_none(shape.detail(event)),
-    }
+    shape = _shape(event.kind)
+    params = _address(event.call, shape.call_fields)
+    params["control_id"] = event.control_id
+    if shape.state:
+        params["state"] = event.state
+    shape.detail(event, params)
+    return params
 
 
 # -- the other events -------------------------------------------------------------------------------------------------
@@ -133,15 +153,13 @@ def _control(event: ControlChanged, _surface: Surface) -> Json:
 
 def _state(event: CallStateChanged, surface: Surface) -> Json:
     call = event.call
-    params = {
-        **_address(call, ("segment_id", "tag")),
-        "call_state": event.state,
-        "direction": call.direction,
-        "device": _device(call),
-        "start_time": round(event.start_time * 1000),
-        "answer_time": round(event.answer_time * 1000),
-        "end_time": round(event.end_time * 1000),
-    }
+    params = _address(call, _SEGMENT)
+    params["call_state"] = event.state
+    params["direction"] = call.direction
+    params["device"] = _device(call)
+    params["start_time"] = round(event.start_time * 1000)
+    params["answer_time"] = round(event.answer_time * 1000)
+    params["end_time"] = round(event.end_time * 1000)
     if event.state == "ended":
         if event.end_reason is not None:
             params["end_reason"] = END_REASONS[surface].get(event.end_reason, "error")
@@ -156,15 +174,16 @@ def _state(event: CallStateChanged, surface: Surface) -> Json:
 
 def _device(call: CallInfo) -> Json:
     """Describe the leg; an empty object while the type of the call is not known."""
-    if call.type not in {"phone", "sip", "webrtc"}:
-        return {}
-    if call.type == "phone":
+    kind = call.type
+    if kind == "phone":
         params: Json = {"from_number": call.from_number, "to_number": call.to_number}
-    else:
+    elif kind in {"sip", "webrtc"}:
         params = {"from": call.from_, "to": call.to}
-    if call.type == "sip" and call.headers:
-        params["headers"] = [dict(header) for header in call.headers]
-    return {"type": call.type, "params": params}
+        if kind == "sip" and call.headers:
+            params["headers"] = [dict(header) for header in call.headers]
+    else:
+        return {}
+    return {"type": kind, "params": params}
 
 
 def _warning(event: ScriptWarning, _surface: Surface) -> Json:
@@ -190,12 +209,11 @@ def _address(call: CallInfo, optional: tuple[str, ...] = ()) -> Json:
     return address
 
 
-def _present(source: Mapping[str, Any], names: tuple[str, ...]) -> Json:
-    return {name: source[name] for name in names if source.get(name) is not None}
-
-
-def _without_none(source: Json) -> Json:
-    return {name: value for name, value in source.items() if value is not None}
+def _copy(source: Mapping[str, Any], names: tuple[str, ...], fields: Json) -> None:
+    """Put what ``source`` knows of ``names`` into ``fields``."""
+    for name in names:
+        if (value := source.get(name)) is not None:
+            fields[name] = value
 
 
 # -- the envelope -----------------------------------------------------------------------------------------------------
@@ -217,8 +235,7 @@ EVENT_TYPES: Final = (
 def event_type(event: CallEvent) -> str | None:
     """Name ``event`` as customers know it; None when it is none of their business."""
     if isinstance(event, ControlChanged):
-        shape = CONTROLS.get(event.kind)
-        return shape.event_type if shape else f"calling.call.{event.kind}"
+        return _shape(event.kind).event_type
     known = ENVELOPED.get(type(event))
     return known[0] if known else None
 
@@ -233,15 +250,16 @@ def payload(event: CallEvent, surface: Surface = "rest") -> Json | None:
     known = ENVELOPED.get(type(event))
     if known is None:
         return None
+    kind, params = known
     told: Any = event
     call: CallInfo = told.call
     return {
-        "event_type": event_type(event),
+        "event_type": kind or _shape(told.kind).event_type,
         "event_channel": f"swml:{call.session_id}",
         "timestamp": told.at,
         "project_id": call.project_id,
         "space_id": call.space_id,
-        "params": known[1](told, surface),
+        "params": params(told, surface),
     }
 
 
@@ -291,6 +309,19 @@ def serialise(body: Json) -> bytes:
 
     Raises TypeError for keys that are no names, and RecursionError for a body that contains itself.
     """
+    try:
+        text = orjson.dumps(body, option=_ONLY_JSON)
+    except orjson.JSONEncodeError:
+        return _serialise_anything(body)
+    return text if text.isascii() else _serialise_anything(body)
+
+
+# orjson has forms of its own for these; the standard library's are what customers know. An enum has no such option.
+_ONLY_JSON: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+
+def _serialise_anything(body: Json) -> bytes:
+    """Encode what is not plain, in ten times the time: text beyond ASCII, huge numbers, numbers as keys, dates."""
     try:
         text = _JSON.encode(body)
     except ValueError:

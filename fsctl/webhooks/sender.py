@@ -21,17 +21,17 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import gevent
 import structlog
 from gevent.event import Event
-from gevent.lock import Semaphore
 from gevent.pool import Group
 
-from fsctl.call.events import Callback, CallRefused, CallStateChanged, ControlChanged, ScriptWarning, UserEvent
+from fsctl import log as logs
+from fsctl.call.events import Callback, CallStateChanged, ControlChanged, ScriptWarning, UserEvent
 from fsctl.errors import FetchError
 from fsctl.signature import sign, sign_form_body
 from fsctl.web import Timeouts, redact, timeouts_of, with_query
@@ -56,6 +56,8 @@ FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 30.0
 
 CONTENT_TYPES: Final[Mapping[Form, str]] = {"json": "application/json", "compat": "application/x-www-form-urlencoded"}
+QUERIES: Final[Mapping[Form, Callable[[Any], str]]] = {"json": query, "compat": form_query}
+BODIES: Final[Mapping[Form, Callable[[Any], bytes]]] = {"json": serialise, "compat": form_body}
 SCHEMES: Final[Mapping[Form, Callable[[str, str, bytes], dict[str, str]]]] = {"json": sign, "compat": sign_form_body}
 
 
@@ -78,7 +80,6 @@ class WebClient(Protocol):
         """Send one request and return its status; ``received`` gets the answer's headers. Raises FetchError."""
 
 
-@lru_cache(maxsize=4096)
 def host_of(url: str) -> str:
     """Scheme, host and port of ``url``: what shares the bound on requests to one host."""
     try:
@@ -86,6 +87,12 @@ def host_of(url: str) -> str:
         return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}"
     except ValueError:  # the client will refuse it; until then it is a host of its own
         return redact(url)
+
+
+def _way(default: Timeouts, url: str) -> tuple[str, Timeouts]:
+    """What is the same for every webhook to ``url``: its host, and the timeouts, no step longer than the whole."""
+    connect, read, total = timeouts_of(url, default)
+    return host_of(url), Timeouts(min(connect, total), min(read, total), total)
 
 
 def retry_after(header: str | None) -> float:
@@ -145,14 +152,7 @@ class _Verdict:
     after: float = 0.0
 
 
-def _written(event: CallEvent, form: Form, *, get: bool) -> tuple[str, bytes]:
-    """The query and the body of what tells ``event``; one of them is empty."""
-    if form == "compat":
-        fields = compat(event)
-        return (form_query(fields), b"") if get else ("", form_body(fields))
-    told = payload(event)
-    assert told is not None
-    return (query(told), b"") if get else ("", serialise(told))
+_DELIVERED: Final = _Verdict("delivered", "status")
 
 
 def _callback(url: str) -> Callback | None:
@@ -209,13 +209,15 @@ class Sender:
         self._outbox = MemoryOutbox() if outbox is None else outbox
         self._on_outcome = on_outcome
         self._pause = pause
-        self._timeouts = Timeouts(settings.connect_timeout, settings.read_timeout, settings.total_timeout)
+        timeouts = Timeouts(settings.connect_timeout, settings.read_timeout, settings.total_timeout)
+        self._way = lru_cache(maxsize=4096)(partial(_way, timeouts))
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._hosts: dict[str, _Host] = {}
         self._waiting: deque[_Host] = deque()  # hosts with a ready lane and a free place
         self._workers = Group()
-        self._resting = 0  # workers with nothing to do, who wait for the bell; a new one costs more than a message
-        self._bell = Semaphore(0)
+        # Workers with nothing to do, by what wakes them; a new one costs more than a message.
+        self._resting: list[Callable[[], Any]] = []
+        self._hub = gevent.get_hub()
         self._timers: set[gevent.Greenlet] = set()
         self._backlog = 0
         self._idle = Event()
@@ -225,8 +227,15 @@ class Sender:
         self._complaints = _Complaints()
         self._state_callback = _callback(settings.call_state_url)
         self._states = frozenset(settings.call_state_events)
-        self._warning_callback = _callback(settings.script_warning_url)
-        self._user_callback = _callback(settings.user_event_url)
+        # Most events are none of the customers' business: these are looked at.
+        self._tellers: dict[type, Callable[[Any], None]] = {
+            CallStateChanged: self._state_changed,
+            ControlChanged: self._control_changed,
+        }
+        for kind, url in ((ScriptWarning, settings.script_warning_url), (UserEvent, settings.user_event_url)):
+            if url:
+                self._tellers[kind] = partial(self._tell_about, callback=Callback(url))
+        self.kinds = frozenset(self._tellers)
 
     @property
     def backlog(self) -> int:
@@ -235,25 +244,9 @@ class Sender:
 
     def __call__(self, event: CallEvent) -> None:
         """Accept what ``event`` has to tell; returns at once and never raises."""
-        callback = self._callback_of(event)
-        if callback is not None and callback.url:
-            self._tell_about(event, callback)
-        if isinstance(event, CallStateChanged):
-            for watcher in event.watchers:
-                # The same URL twice hears it once.
-                if event.state in watcher.states and watcher.callback != callback:
-                    self._tell_about(event, watcher.callback)
-
-    def _tell_about(self, event: CallEvent, callback: Callback) -> None:
-        try:
-            delivery = self._delivery(event, callback)
-        except Exception:
-            # An object of a customer's that is no JSON (user_event), or a fault of ours; either way the call goes on.
-            log.exception("webhook_dropped", why="it cannot be written as JSON", url=redact(callback.url))
-            self._tell(event_type(event) or "", "dropped", 0.0)
-            return
-        if delivery is not None and self._accept(delivery):
-            self._outbox.put(delivery)
+        teller = self._tellers.get(type(event))
+        if teller is not None:
+            teller(event)
 
     def recover(self) -> int:
         """Take up what the outbox holds from before; once, at the start. Returns how many webhooks that is."""
@@ -273,40 +266,60 @@ class Sender:
         """Stop at once: attempts under way are cut off; what is left stays in the outbox."""
         gevent.killall([*self._timers])
         self._workers.kill()
-        self._resting = 0
+        self._resting.clear()
 
     # -- in --
 
-    def _callback_of(self, event: CallEvent) -> Callback | None:
-        if isinstance(event, ControlChanged):
-            return event.callback
-        if isinstance(event, CallStateChanged):
-            return self._state_callback if event.state in self._states else None
-        if isinstance(event, ScriptWarning):
-            return self._warning_callback
-        return self._user_callback if isinstance(event, UserEvent) else None
+    def _control_changed(self, event: ControlChanged) -> None:
+        callback = event.callback
+        if callback is not None and callback.url:
+            self._tell_about(event, callback)
 
-    def _delivery(self, event: CallEvent, callback: Callback) -> Delivery | None:
-        kind = event_type(event)
-        if kind is None or isinstance(event, CallRefused):
-            return None
+    def _state_changed(self, event: CallStateChanged) -> None:
+        callback = self._state_callback if event.state in self._states else None
+        if callback is not None:
+            self._tell_about(event, callback)
+        for watcher in event.watchers:
+            # The same URL twice hears it once.
+            if event.state in watcher.states and watcher.callback != callback:
+                self._tell_about(event, watcher.callback)
+
+    def _tell_about(self, event: CallEvent, callback: Callback) -> None:
+        try:
+            delivery = self._delivery(event, callback)
+        except Exception:
+            # An object of a customer's that is no JSON (user_event), or a fault of ours; either way the call goes on.
+            log.exception("webhook_dropped", why="it cannot be written as JSON", url=redact(callback.url))
+            self._tell(event_type(event) or "", "dropped", 0.0)
+            return
+        if self._accept(delivery):
+            self._outbox.put(delivery)
+
+    def _delivery(self, event: Any, callback: Callback) -> Delivery:
+        form = callback.form
+        told: Any
+        if form == "compat":
+            told, kind = compat(event), event_type(event) or ""
+        else:
+            told = payload(event)
+            kind = told["event_type"]
         get = callback.method.upper() == "GET"
-        asked, body = _written(event, callback.form, get=get)
         return Delivery(
-            id=f"{self._name}{next(self._numbers):016x}",
-            call_id=event.call.call_id,
-            event_type=kind,
-            method="GET" if get else "POST",
-            url=callback.url,
-            query=asked,
-            body=body,
-            at=self._clock.now(),
-            form=callback.form,
+            f"{self._name}{next(self._numbers):016x}",
+            event.call.call_id,
+            kind,
+            "GET" if get else "POST",
+            callback.url,
+            QUERIES[form](told) if get else "",
+            b"" if get else BODIES[form](told),
+            self._clock.now(),
+            form,
         )
 
     def _accept(self, delivery: Delivery) -> bool:
         """Put ``delivery`` in its lane; False when there is no room for it."""
-        key = (delivery.call_id, delivery.url)
+        url = delivery.url
+        key = (delivery.call_id, url)
         lane = self._lanes.get(key)
         if self._backlog >= self._settings.max_pending:
             return self._drop(delivery, "too many webhooks are waiting (webhooks.max_pending)")
@@ -317,12 +330,12 @@ class Sender:
         if lane is not None:
             lane.queue.append(delivery)
             return True
-        name = host_of(delivery.url)
+        name, timeouts = self._way(url)
         host = self._hosts.get(name)
         if host is None:
             host = self._hosts[name] = _Host(name)
         host.lanes += 1
-        lane = self._lanes[key] = _Lane(key, host, timeouts_of(delivery.url, self._timeouts))
+        lane = self._lanes[key] = _Lane(key, host, timeouts)
         lane.queue.append(delivery)
         self._ready(lane)
         return True
@@ -345,49 +358,45 @@ class Sender:
 
     def _ready(self, lane: _Lane) -> None:
         """Queue ``lane`` at its host, and see to it that a worker comes by."""
-        lane.host.ready.append(lane)
-        if not self._offer(lane.host):
-            return
+        host = lane.host
+        host.ready.append(lane)
+        if host.active >= self._settings.concurrency_per_host:
+            return  # who is at it now goes on
+        self._offer(host)
         if self._resting:
-            self._resting -= 1
-            self._bell.release()
+            self._hub.loop.run_callback(self._resting.pop())
         elif len(self._workers) < self._settings.concurrency:
             self._workers.spawn(self._work)
 
-    def _offer(self, host: _Host) -> bool:
-        """Queue ``host`` for a worker, once, when it has a ready lane and a free place."""
-        if host.ready and host.active < self._settings.concurrency_per_host:
-            if not host.queued:
-                host.queued = True
-                self._waiting.append(host)
-            return True
-        return False
-
-    def _next(self) -> _Lane | None:
-        """Take the next lane of the next host, in turn."""
-        if not self._waiting:
-            return None
-        host = self._waiting.popleft()
-        host.queued = False
-        host.active += 1
-        lane = host.ready.popleft()
-        self._offer(host)
-        return lane
+    def _offer(self, host: _Host) -> None:
+        """Queue ``host``, which has a ready lane, for a worker: once, and when it has a free place."""
+        if not host.queued and host.active < self._settings.concurrency_per_host:
+            host.queued = True
+            self._waiting.append(host)
 
     def _work(self) -> None:
+        """Take the next lane of the next host, in turn, and rest when there is none."""
+        wake = gevent.getcurrent().switch
         while True:
-            while (lane := self._next()) is not None:
+            while self._waiting:
+                host = self._waiting.popleft()
+                lane = host.ready.popleft()
+                host.queued = False
+                host.active += 1
+                if host.ready:
+                    self._offer(host)
                 try:
                     verdict = self._attempt(lane)
                 finally:
-                    lane.host.active -= 1
+                    host.active -= 1
                 if verdict.outcome is None:
                     self._later(lane, verdict.after)
                 else:
                     self._settle(lane, verdict)
-                self._offer(lane.host)
-            self._resting += 1
-            self._bell.acquire()
+                if host.ready:
+                    self._offer(host)
+            self._resting.append(wake)
+            self._hub.switch()
 
     def _later(self, lane: _Lane, seconds: float) -> None:
         timer = gevent.spawn_later(seconds, self._ready, lane)
@@ -398,12 +407,13 @@ class Sender:
 
     def _attempt(self, lane: _Lane) -> _Verdict:
         """Send the head of ``lane`` once, within what is left of its time."""
-        delivery, allowed = lane.queue[0], lane.timeouts
+        delivery, timeouts = lane.queue[0], lane.timeouts
         now = time.monotonic()
         if not lane.attempts:
-            lane.deadline = now + allowed.total
-        left = lane.deadline - now
-        if left <= 0:
+            lane.deadline = now + timeouts.total
+        elif (left := lane.deadline - now) > 0:
+            timeouts = Timeouts(min(timeouts.connect, left), min(timeouts.read, left), left)
+        else:
             return _Verdict("failed", "timeout")
         lane.attempts += 1
         url = with_query(delivery.url, delivery.query) if delivery.query else delivery.url
@@ -414,7 +424,7 @@ class Sender:
                 url,
                 self._headers(delivery, url),
                 delivery.body or None,
-                Timeouts(min(allowed.connect, left), min(allowed.read, left), left),
+                timeouts,
                 received=answers.append,
             )
         except FetchError as error:
@@ -423,7 +433,7 @@ class Sender:
             log.exception("webhook_attempt_broke", event_id=delivery.id, call_id=delivery.call_id)
             return self._judge(lane, "error", None)
         if 200 <= status < 300:
-            return _Verdict("delivered", "status", status)
+            return _DELIVERED
         asked = answers[0].get("Retry-After") if answers else None
         return self._judge(lane, "status", status, retry_after(asked))
 
@@ -461,7 +471,9 @@ class Sender:
         self._tell(delivery.event_type, outcome, max(0.0, self._clock.now() - delivery.at))
         if outcome == "delivered":
             self._outbox.done(delivery.id)
-            log.debug("webhook_delivered", call_id=delivery.call_id, event_type=delivery.event_type, attempts=attempts)
+            if logs.debugging():
+                kind = delivery.event_type
+                log.debug("webhook_delivered", call_id=delivery.call_id, event_type=kind, attempts=attempts)
             return
         self._outbox.failed(delivery.id, outcome)
         log.warning(

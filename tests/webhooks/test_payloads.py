@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 import pytest
@@ -422,6 +425,64 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text(), JSON))
 def test_a_body_survives_the_wire(body):
     assert json.loads(serialise(body).decode("ascii")) == body
+
+
+class Name(str):
+    """Text of a kind of its own."""
+
+
+class Colour(IntEnum):
+    RED = 1
+
+
+@dataclass
+class Record:
+    a: int
+
+
+class Pair(NamedTuple):
+    a: int
+    b: float
+
+
+# What no document of ours holds, but an object of a customer's or a fault may bring: today's bytes are the contract.
+ODD = (
+    st.integers(-(2**70), 2**70)
+    | st.text(st.characters())  # lone surrogates, too
+    | st.dates()
+    | st.datetimes()
+    | st.times()
+    | st.uuids()
+    | st.binary(max_size=3)
+    | st.decimals(allow_nan=False)
+    | st.builds(Name, st.text())
+    | st.just(Colour.RED)
+    | st.builds(Record, st.integers())
+    | st.builds(Pair, st.integers(), st.floats(allow_nan=False, allow_infinity=False))
+)
+KEYS = st.text(st.characters()) | st.integers() | st.booleans() | st.none() | st.builds(Name, st.text())
+
+
+@given(
+    st.recursive(
+        JSON | ODD,
+        lambda inside: (
+            st.lists(inside, max_size=3) | st.tuples(inside, inside) | st.dictionaries(KEYS, inside, max_size=3)
+        ),
+        max_leaves=10,
+    )
+)
+def test_whatever_a_body_holds_is_what_the_standard_library_makes_of_it(body):
+    assert json.loads(serialise(body).decode("ascii")) == json.loads(json.dumps(body, default=str))
+
+
+@pytest.mark.parametrize("levels", [100, 253, 254, 255, 300])
+def test_a_body_may_be_deep(levels):
+    body = {}
+    for _ in range(levels):
+        body = {"in": body}
+
+    assert json.loads(serialise(body)) == body
 
 
 def test_numbers_json_has_no_form_for_become_null():

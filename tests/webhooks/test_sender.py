@@ -362,6 +362,26 @@ def test_all_attempts_share_one_budget_of_time(story, play):
     assert len(told.sender._client.sent) == 1
 
 
+def test_a_later_attempt_has_the_time_that_is_left(story, play):
+    def answer(number, _url):
+        if number == 1:
+            Event().wait(0.2)
+            return 500
+        return 204
+
+    client = FakeClient(answer)
+    told = story(client)
+
+    told.sender(play("http://a.example/#tt=900"))
+    told.finish()
+
+    assert told.became == ["delivered"]
+    assert [timeouts for _, _, timeouts in client.sent] == [
+        (0.9, 0.9, 0.9),
+        pytest.approx((0.7, 0.7, 0.7), abs=0.1),
+    ]
+
+
 def test_an_attempt_whose_turn_comes_after_its_time_is_not_made(story, play):
     def answer(_number, url):
         if "slow" in url:
