@@ -1,7 +1,8 @@
 """Tell every observer what happened; one that raises is logged and passed over.
 
-Observers are plain callables of one event. They never block and never call back into the call. One that has
-``kinds``, the types of the events it has a use for, hears of no others.
+Observers are plain callables of one event. They never block and never call back into the call. One that has a table
+of ``reactions``, what it does with each type of event, is asked for it when the first event of a type comes; of types
+that are not in it, it hears nothing.
 """
 
 from __future__ import annotations
@@ -25,23 +26,25 @@ class Bus:
 
     def __init__(self, *observers: Callable[[CallEvent], Any]) -> None:
         self._observers = list(observers)
-        self._hearing: dict[type, tuple[Callable[[CallEvent], Any], ...]] = {}  # who hears of a kind; found once
+        self._reactions: dict[type, list[Callable[[CallEvent], Any]]] = {}  # by type of event
 
     def observe(self, observer: Callable[[CallEvent], Any]) -> None:
         """Add an observer; it hears of every event from now on."""
         self._observers.append(observer)
-        self._hearing.clear()
+        self._reactions.clear()
 
     def emit(self, event: CallEvent) -> None:
         """Tell everyone. Never raises and never waits."""
         kind = type(event)
-        hearing = self._hearing.get(kind)
-        if hearing is None:
-            hearing = self._hearing[kind] = tuple(
-                observer for observer in self._observers if kind in getattr(observer, "kinds", (kind,))
-            )
-        for observer in hearing:
+        reactions = self._reactions.get(kind)
+        if reactions is None:
+            reactions = self._reactions[kind] = self._reactions_to(kind)
+        for react in reactions:
             try:
-                observer(event)
+                react(event)
             except Exception:  # an observer's fault is not the call's
-                log.exception("observer_failed", observer=repr(observer), event_kind=kind.__name__)
+                log.exception("observer_failed", observer=repr(react), event_kind=kind.__name__)
+
+    def _reactions_to(self, kind: type) -> list[Callable[[CallEvent], Any]]:
+        found = [getattr(observer, "reactions", {kind: observer}).get(kind) for observer in self._observers]
+        return [reaction for reaction in found if reaction is not None]

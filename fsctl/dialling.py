@@ -13,7 +13,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import gevent
 import structlog
@@ -23,6 +22,7 @@ from fsctl.call.call import Call
 from fsctl.call.events import CallInfo
 from fsctl.errors import ApiError, CommandFailed, LegGone, SwitchDown
 from fsctl.freeswitch import causes, commands, facts
+from fsctl.identity import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -243,7 +243,7 @@ class Dialler:
             raise ApiError(
                 422, "max_queued_calls_exceeded", f"{len(self._queue)} calls are waiting already (dial.max_queued)"
             )
-        call_id = str(uuid4())
+        call_id = new_id()
         dialled = self._new(call_id, order, where)
         self._dialled[call_id] = dialled
         self._calls.add(dialled.call)

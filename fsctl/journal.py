@@ -26,11 +26,13 @@ log = structlog.get_logger(__name__)
 class _Journal:
     """Writes the line an event is worth, if any."""
 
-    kinds = frozenset((ScriptWarning, ControlChanged, MethodFinished))
+    @property
+    def reactions(self) -> Mapping[type, Callable[[Any], None]]:
+        """What is worth a line at the log's level."""
+        return _LINES if logs.debugging() else {ScriptWarning: _warning}
 
     def __call__(self, event: CallEvent) -> None:
-        kind = type(event)
-        if (line := _LINES.get(kind)) is not None and (kind is ScriptWarning or logs.debugging()):
+        if (line := self.reactions.get(type(event))) is not None:
             line(event)
 
 

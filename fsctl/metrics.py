@@ -206,7 +206,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         registry.register(_Live(live, traffic))
 
-        self._updates: dict[type, Callable[[Any], None]] = {
+        self.reactions: dict[type, Callable[[Any], None]] = {
             CallStateChanged: self._state_changed,
             CallRefused: self._refused,
             ControlChanged: self._control_changed,
@@ -215,32 +215,31 @@ class Metrics:
             MethodFinished: self._method_finished,
             DocumentFetched: self._document_fetched,
         }
-        self.kinds = frozenset(self._updates)
 
     def __call__(self, event: CallEvent) -> None:
         """Count ``event``."""
-        if update := self._updates.get(type(event)):
+        if update := self.reactions.get(type(event)):
             update(event)
 
     # -- what is no event of a call --
 
     def observe_webhook(self, event_type: str, outcome: str, seconds: float) -> None:
         """Count what became of a webhook, ``seconds`` after its event."""
-        self._webhooks[event_type, outcome].inc()
+        self._webhooks[event_type, outcome].value += 1
         if outcome == "delivered":
             self._webhook_delivery.observe(seconds)
 
     def observe_command(self, command: str, outcome: str) -> None:
         """Count a command of the calling API: ``accepted`` or ``refused``."""
-        self._commands[command, outcome].inc()
+        self._commands[command, outcome].value += 1
 
     def observe_api_refusal(self, reason: str) -> None:
         """Count a request that was turned away before anybody looked at what it wants."""
-        self._api_refused[reason].inc()
+        self._api_refused[reason].value += 1
 
     def observe_recordings_deleted(self, by: str, number: int = 1) -> None:
         """Count recordings that were deleted: by a program through the ``api``, or by ``retention``."""
-        self._recordings_deleted[by].inc(number)
+        self._recordings_deleted[by].value += number
 
     def exposition(self) -> tuple[bytes, str]:
         """Return everything in Prometheus's text format, and its content type."""
@@ -250,53 +249,53 @@ class Metrics:
 
     def _state_changed(self, event: CallStateChanged) -> None:
         if event.state == "created":
-            self._calls_started[event.call.direction].inc()
+            self._calls_started[event.call.direction].value += 1
         elif event.state == "answered":
-            self._calls_answered.inc()
+            self._calls_answered.value += 1
         elif event.state == "ended":
-            self._calls_ended[event.end_reason].inc()
+            self._calls_ended[event.end_reason].value += 1
             self._streaming.pop(event.call.call_id, None)
             if event.start_time and event.end_time >= event.start_time:
                 self._call_duration.observe(event.end_time - event.start_time)
 
     def _refused(self, event: CallRefused) -> None:
-        self._calls_refused[event.reason].inc()
+        self._calls_refused[event.reason].value += 1
 
     def _control_changed(self, event: ControlChanged) -> None:
         if event.kind == "stream":
             self._stream_changed(event)
         elif event.kind == "record" and event.state in RECORDING_STATES:
-            self._recordings[event.state].inc()
-            self._recording_bytes.inc(max(0, event.detail.get("size") or 0))
-            self._recording_seconds.inc(max(0, event.detail.get("duration") or 0))
+            self._recordings[event.state].value += 1
+            self._recording_bytes.value += max(0, event.detail.get("size") or 0)
+            self._recording_seconds.value += max(0, event.detail.get("duration") or 0)
 
     def _stream_changed(self, event: ControlChanged) -> None:
         """A stream that ends without having streamed never connected; it has no state of its own for that."""
         streaming = self._streaming.setdefault(event.call.call_id, set())
         if event.state == "streaming":
             streaming.add(event.control_id)
-            self._streams_started.inc()
+            self._streams_started.value += 1
         elif event.control_id in streaming:
             streaming.discard(event.control_id)
-            self._streams_finished.inc()
+            self._streams_finished.value += 1
         else:
-            self._streams_failed.inc()
+            self._streams_failed.value += 1
         if not streaming:
             del self._streaming[event.call.call_id]
 
     def _script_ended(self, event: ScriptEnded) -> None:
-        self._scripts_ended[event.outcome].inc()
+        self._scripts_ended[event.outcome].value += 1
 
     def _warned(self, event: ScriptWarning) -> None:
-        self._warnings[event.code].inc()
+        self._warnings[event.code].value += 1
 
     def _method_finished(self, event: MethodFinished) -> None:
-        self._methods_run[event.method, event.outcome].inc()
+        self._methods_run[event.method, event.outcome].value += 1
         if event.method in TIMED_METHODS:
             self._method_duration[event.method].observe(event.seconds)
 
     def _document_fetched(self, event: DocumentFetched) -> None:
-        self._documents[event.source, event.outcome].inc()
+        self._documents[event.source, event.outcome].value += 1
         self._document_duration[event.source].observe(event.seconds)
 
 

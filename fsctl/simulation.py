@@ -180,16 +180,13 @@ class _Clock(Clock):
 
     def __init__(self, speed: float) -> None:
         super().__init__(speed)
+        self.now = self._now
         self._lost = 0.0
         self._since: float | None = None
 
     def monotonic(self) -> float:
         """Call seconds, without those that were spent waiting."""
         return (super().monotonic() if self._since is None else self._since) - self._lost
-
-    def now(self) -> float:
-        """The Unix time of the call."""
-        return self._origin + self.monotonic()
 
     @contextmanager
     def standing(self) -> Iterator[None]:

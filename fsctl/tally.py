@@ -12,16 +12,12 @@ __all__ = ["Spread", "Tally", "Traffic"]
 
 
 class Tally:
-    """A number that only grows."""
+    """A number that only grows: who counts adds to ``value``."""
 
     __slots__ = ("value",)
 
     def __init__(self) -> None:
         self.value = 0.0
-
-    def inc(self, amount: float = 1) -> None:
-        """Add ``amount``."""
-        self.value += amount
 
 
 class Spread:

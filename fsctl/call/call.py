@@ -6,12 +6,12 @@ The session makes it, the interpreter and the methods work on it, and nobody els
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import uuid4
 
 from fsctl.call.control import Control, Controls
 from fsctl.call.events import Callback, CallStateChanged, ScriptWarning, UserEvent
 from fsctl.call.states import CALL, advance
 from fsctl.errors import CommandFailed
+from fsctl.identity import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -169,7 +169,7 @@ class Call:
     ) -> Control:
         """Open a control. Raises KeyError when one of this kind with this id is running."""
         callback = Callback(status_url, status_url_method) if status_url else None
-        control = Control(self, kind, control_id or str(uuid4()), method=method, callback=callback)
+        control = Control(self, kind, control_id or new_id(), method=method, callback=callback)
         self.controls.add(control)
         return control
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import uuid4
 
 from fsctl.errors import ApiError, CommandFailed, FetchError, LegGone, ScriptError
+from fsctl.identity import new_id
 from fsctl.swml.document import Where
 from fsctl.swml.parameters import (
     CONFLICT,
@@ -124,7 +124,7 @@ class Command:
         if self.tidy is not None:
             given = self.tidy(given)
         if self.opens is not None and given.get("control_id") is None:
-            given["control_id"] = str(uuid4())
+            given["control_id"] = new_id()
         return read(self.shape, given, strict=strict)
 
     def run(self, call: Call, params: Any) -> Mapping[str, Any]:

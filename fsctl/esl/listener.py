@@ -7,12 +7,12 @@ closed could be parked for ever. Reference: freeswitch, 1.2, 1.9.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import gevent
 import structlog
 from gevent import socket
-from gevent.pool import Pool
+from gevent.monkey import get_original
+from gevent.pool import Group
 from gevent.server import StreamServer
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = ["Listener"]
 
 log = structlog.get_logger(__name__)
 
+_Socket: Any = get_original("socket", "SocketType")
 _REFUSALS_AT_ONCE = 256
 # Commands are small and waited for; a FreeSWITCH host that vanishes is noticed after half a minute.
 _SOCKET_OPTIONS = (
@@ -31,6 +32,27 @@ _SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
+
+
+class _Server(StreamServer):  # type: ignore[misc]  # gevent carries no types
+    """gevent's, handing over sockets as the kernel made them: what its own add is of use to who waits in them.
+
+    One at a time, or every call would cost a second look at a queue that is empty.
+    """
+
+    max_accept = 1
+
+    def do_read(self) -> tuple[Any, object] | None:
+        """Take a connection, if there is one."""
+        try:
+            descriptor, address = self.socket._accept()  # noqa: SLF001 - as StreamServer does
+        except BlockingIOError:
+            return None
+        return _Socket(fileno=descriptor), address
+
+    def do_handle(self, sock: Any, address: object) -> None:
+        """Hand it over; this runs in the event loop."""
+        self._handle(sock, address)
 
 
 class Listener:
@@ -47,11 +69,12 @@ class Listener:
     ) -> None:
         self._take = take
         self._refuse = refuse
-        self._calls = Pool(max_calls)
-        self._refusals = Pool(_REFUSALS_AT_ONCE)
+        self._max_calls = max_calls
+        self._calls = Group()
+        self._refusals = Group()
         self._draining = False
         listens = isinstance(address, socket.socket)  # one that systemd gave us; it has its own backlog
-        self._server = StreamServer(address, self._accept, backlog=None if listens else backlog)
+        self._server = _Server(address, self._accept, backlog=None if listens else backlog)
 
     def start(self) -> None:
         """Begin to accept. Raises OSError when the address cannot be had."""
@@ -85,15 +108,13 @@ class Listener:
         self._calls.kill(timeout=5)
         self._refusals.kill(timeout=1)
 
-    def _accept(self, sock: socket.socket, _address: object) -> None:
-        # StreamServer gives this a greenlet of its own, which becomes the call's.
-        reason = "draining" if self._draining else "capacity" if self._calls.full() else ""
+    def _accept(self, sock: Any, _address: object) -> None:
+        # In the event loop: whatever is done with it has a greenlet of its own.
+        reason = "draining" if self._draining else "capacity" if len(self._calls) >= self._max_calls else ""
         if not reason:
-            self._calls.add(gevent.getcurrent())
-            self._take(sock)
-        elif self._refusals.full():
+            self._calls.spawn(self._take, sock)
+        elif len(self._refusals) >= _REFUSALS_AT_ONCE:
             log.error("refusals_overflow", at_once=_REFUSALS_AT_ONCE)
             sock.close()
         else:
-            self._refusals.add(gevent.getcurrent())
-            self._refuse(sock, reason)
+            self._refusals.spawn(self._refuse, sock, reason)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from fsctl.call.events import CallEvent
 
-__all__ = ["MAX_DETAILS", "Entry", "entry", "full", "is_quiet"]
+__all__ = ["MAX_DETAILS", "TOLD", "Entry", "entry", "full", "is_quiet"]
 
 MAX_DETAILS: Final = 8192
 """Bytes of JSON that the details of one event may have."""
@@ -79,7 +79,7 @@ def is_quiet(event: CallEvent) -> bool:
     kind = type(event)
     if kind is MethodFinished:
         return event.outcome not in _METHOD_LEVELS  # type: ignore[union-attr]  # as its type says
-    return kind not in _TOLD
+    return kind not in TOLD
 
 
 def entry(event: CallEvent) -> str:
@@ -87,7 +87,7 @@ def entry(event: CallEvent) -> str:
 
     Raises KeyError for an event that is quiet.
     """
-    return _TOLD[type(event)](event)
+    return TOLD[type(event)](event)
 
 
 def full(at: float, kept: int) -> str:
@@ -183,7 +183,7 @@ def _script(event: ScriptEnded) -> str:
     return _entry(event.at, level, "calling_call_script_ended", details)
 
 
-_TOLD: Final[Mapping[type, Callable[[Any], str]]] = {
+TOLD: Final[Mapping[type, Callable[[Any], str]]] = {
     CallStateChanged: _state,
     ControlChanged: _control,
     ScriptWarning: _warning,

@@ -22,11 +22,11 @@ import structlog
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
-from fsctl.call.events import CallStateChanged
+from fsctl.call.events import CallStateChanged, MethodFinished
 from fsctl.errors import FsctlError
 from fsctl.logs import database
 from fsctl.logs.database import Batch, CallRow, Page, Reader, UnknownVersion, Writer, is_damaged
-from fsctl.logs.entries import Entry, entry, full, is_quiet
+from fsctl.logs.entries import TOLD, Entry, entry, full, is_quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,13 +105,21 @@ class CallLog:
         self._writing, self._reading = _Thread(), _Thread()
         self._readers = 0
         self._worker: gevent.Greenlet | None = None
+        self.reactions: dict[type, Callable[[Any], None]] = dict.fromkeys(TOLD, self._take)
+        self.reactions[MethodFinished] = self._method_finished
 
     # -- the observer --------------------------------------------------------------------------------------------
 
     def __call__(self, event: CallEvent) -> None:
         """Take ``event`` in; returns at once and never raises."""
-        if is_quiet(event):
-            return
+        if (take := self.reactions.get(type(event))) is not None:
+            take(event)
+
+    def _method_finished(self, event: MethodFinished) -> None:
+        if not is_quiet(event):
+            self._take(event)
+
+    def _take(self, event: CallEvent) -> None:
         if self._taken - self._settled >= self._max_pending or self._closing:
             self._drop(1)
             return

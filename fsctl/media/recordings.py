@@ -16,21 +16,21 @@ import shutil
 import stat
 import time
 from dataclasses import field
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlsplit
-from uuid import uuid4
 
 import gevent
 import structlog
 
 from fsctl.errors import CommandFailed, ConfigError
+from fsctl.identity import new_id
 from fsctl.media.convert import read_wav
 from fsctl.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
-    from pathlib import Path
 
 __all__ = ["FORMATS", "Facts", "Kept", "Links", "Recording", "Recordings", "Retention", "Verdict", "link_key"]
 
@@ -127,13 +127,18 @@ class Recording:
     """A recording that may begin: where FreeSWITCH shall write it and where customers will find it."""
 
     id: str
-    path: Path
+    file: str
     _url_of: Callable[[str], str] = field(repr=False, compare=False)
+
+    @property
+    def path(self) -> Path:
+        """Its file, for who wants to look into it."""
+        return Path(self.file)
 
     @property
     def url(self) -> str:
         """Where customers find it; a link that expires is good from now on, so ask when you hand it out."""
-        return self._url_of(self.path.name)
+        return self._url_of(self.file.rpartition("/")[2])
 
 
 class Facts(NamedTuple):
@@ -166,6 +171,7 @@ class Recordings:
         self, directory: Path, public_url: str, *, min_free_bytes: int = 104_857_600, links: Links | None = None
     ) -> None:
         self.directory = directory
+        self._folder = f"{directory}/"
         self.links = links
         self._base = f"{public_url.rstrip('/')}/recordings/"
         self._place = _place(self._base)
@@ -182,8 +188,8 @@ class Recordings:
             raise ValueError(f"no recording format {format_!r}; there are {', '.join(FORMATS)}")
         if monotonic() >= self._look_again:
             self._look()
-        name = str(uuid4())
-        return Recording(name, self.directory / f"{name}.{format_}", self.url)
+        name = new_id()
+        return Recording(name, f"{self._folder}{name}.{format_}", self.url)
 
     def url(self, name: str) -> str:
         """What to hand out for the recording called ``name``; where links expire, its time begins now."""
@@ -196,7 +202,7 @@ class Recordings:
         """
         if monotonic() >= self._look_again:
             self._look()
-        return self.directory / f"{uuid4()}.r8"
+        return self.directory / f"{new_id()}.r8"
 
     def _look(self) -> None:
         """Raise CommandFailed when nothing can be recorded now; good news holds for a second."""
@@ -229,10 +235,10 @@ class Recordings:
         folder, _, name = place[3].rpartition("/")
         return self.directory / name if f"{folder}/" == self._place[3] and _NAME.fullmatch(name) else None
 
-    def size(self, path: Path) -> int:
+    def size(self, file: str) -> int:
         """The bytes of a finished recording; 0 when there is none."""
         try:
-            return path.stat().st_size
+            return os.stat(file).st_size  # noqa: PTH116 - a path of its own costs more than the look
         except OSError:
             return 0
 

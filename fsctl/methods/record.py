@@ -126,7 +126,7 @@ def record(call: Call, params: Record) -> None:
     try:
         control.wait()
     except Interrupted:
-        call.leg.tell(commands.record_stop(call.leg.uuid, str(recording.path)))
+        call.leg.tell(commands.record_stop(call.leg.uuid, recording.file))
         raise
     if control.state == "finished":
         call.vars.update(record_url=recording.url, record_result="success")
@@ -162,10 +162,10 @@ def _start(control: Control, capture: Capture) -> Recording:
     started = call.clock.now()
     try:
         recording = call.services.recordings.new(capture.format)
-        path = str(recording.path)
+        file = recording.file
         control.detail["recording_id"] = recording.id
         control.on_over(leg.react(RecordStopped, _Ending(call, control, recording, started)))
-        leg.ask(commands.record_start(leg.uuid, path, _safety_limit(capture), _variables(capture)))
+        leg.ask(commands.record_start(leg.uuid, file, _safety_limit(capture), _variables(capture)))
     except CommandFailed as refused:
         control.to("error")
         if capture.format != "wav":
@@ -175,7 +175,7 @@ def _start(control: Control, capture: Capture) -> Recording:
         control.to("error")
         raise CommandFailed(capture.method, f"cannot write recordings: {problem}") from problem
     if control.over:  # it ended before we were told that it began
-        leg.tell(commands.record_stop(leg.uuid, path))
+        leg.tell(commands.record_stop(leg.uuid, file))
         return recording
     control.stop = lambda: _stop(control, recording)
     control.abandon = lambda: _lost(control, recording, started)
@@ -189,18 +189,18 @@ def _start(control: Control, capture: Capture) -> Recording:
 
         def pressed(fact: Digit) -> None:
             if fact.digit in terminators:
-                leg.tell(commands.record_stop(leg.uuid, path))
+                leg.tell(commands.record_stop(leg.uuid, file))
 
         control.on_over(leg.react(Digit, pressed))
     if capture.max_length:
-        timer = call.clock.alarm(capture.max_length, leg.tell, commands.record_stop(leg.uuid, path))
+        timer = call.clock.alarm(capture.max_length, leg.tell, commands.record_stop(leg.uuid, file))
         control.on_over(timer.kill)
     return recording
 
 
 def _stop(control: Control, recording: Recording) -> None:
     """Stop, and wait until the file is complete."""
-    _ask(control, commands.record_stop(control.call.leg.uuid, str(recording.path)))
+    _ask(control, commands.record_stop(control.call.leg.uuid, recording.file))
     if not control.wait(_STOP_SECONDS):
         raise CommandFailed(control.method, f"the recording did not end within {_STOP_SECONDS:g} s")
 
@@ -209,7 +209,7 @@ def _pause(control: Control, recording: Recording, behavior: str) -> None:
     """Leave out what follows (``skip``), or record silence instead (``silence``); a paused one stays as it is."""
     if control.state == "recording":
         silence = behavior == "silence"
-        _ask(control, commands.record_pause(control.call.leg.uuid, str(recording.path), silence=silence))
+        _ask(control, commands.record_pause(control.call.leg.uuid, recording.file, silence=silence))
         if control.state == "recording":
             control.to("paused", pause_behavior=behavior)
 
@@ -217,7 +217,7 @@ def _pause(control: Control, recording: Recording, behavior: str) -> None:
 def _resume(control: Control, recording: Recording) -> None:
     if control.state == "paused":
         silence = control.detail["pause_behavior"] == "silence"
-        _ask(control, commands.record_resume(control.call.leg.uuid, str(recording.path), silence=silence))
+        _ask(control, commands.record_resume(control.call.leg.uuid, recording.file, silence=silence))
         if control.state == "paused":
             del control.detail["pause_behavior"]
             control.to("recording")
@@ -242,7 +242,7 @@ class _Ending:
         self._started = started
 
     def __call__(self, fact: RecordStopped) -> None:
-        if fact.path != str(self._recording.path):
+        if fact.path != self._recording.file:
             return
         outcome = _OUTCOMES.get(fact.cause, "error")
         detail = _facts(self._call, self._recording, self._started, fact.milliseconds)
@@ -254,7 +254,7 @@ class _Ending:
 
 
 def _facts(call: Call, recording: Recording, started: float, milliseconds: int) -> dict[str, Any]:
-    size = call.services.recordings.size(recording.path)
+    size = call.services.recordings.size(recording.file)
     return {
         "url": recording.url,
         "duration": milliseconds / 1000,

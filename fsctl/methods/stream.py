@@ -20,7 +20,6 @@ import json
 import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import uuid4
 
 import structlog
 
@@ -30,6 +29,7 @@ from fsctl.call.live import CONTROL_ID, ControlId, live_command
 from fsctl.errors import ApiError, CommandFailed, FetchError, ScriptError
 from fsctl.freeswitch import commands
 from fsctl.freeswitch.facts import StreamConnected, StreamDisconnected, StreamFailed
+from fsctl.identity import new_id
 from fsctl.streams.attachment import CallStreams
 from fsctl.streams.audio import parse_format
 from fsctl.streams.ended import Ended
@@ -157,7 +157,7 @@ def begin(call: Call, wish: Streaming, *, wait: bool = False) -> Control:
     if token is not None and not _TOKEN.fullmatch(token):
         raise CommandFailed(wish.method, _UNFIT)
     callback = Callback(wish.status_url, wish.status_url_method, wish.status_form) if wish.status_url else None
-    control = Control(call, "stream", wish.control_id or str(uuid4()), method=wish.method, callback=callback)
+    control = Control(call, "stream", wish.control_id or new_id(), method=wish.method, callback=callback)
     try:
         call.controls.add(control)
     except KeyError as taken:

@@ -228,14 +228,13 @@ class Sender:
         self._state_callback = _callback(settings.call_state_url)
         self._states = frozenset(settings.call_state_events)
         # Most events are none of the customers' business: these are looked at.
-        self._tellers: dict[type, Callable[[Any], None]] = {
+        self.reactions: dict[type, Callable[[Any], None]] = {
             CallStateChanged: self._state_changed,
             ControlChanged: self._control_changed,
         }
         for kind, url in ((ScriptWarning, settings.script_warning_url), (UserEvent, settings.user_event_url)):
             if url:
-                self._tellers[kind] = partial(self._tell_about, callback=Callback(url))
-        self.kinds = frozenset(self._tellers)
+                self.reactions[kind] = partial(self._tell_about, callback=Callback(url))
 
     @property
     def backlog(self) -> int:
@@ -244,7 +243,7 @@ class Sender:
 
     def __call__(self, event: CallEvent) -> None:
         """Accept what ``event`` has to tell; returns at once and never raises."""
-        teller = self._tellers.get(type(event))
+        teller = self.reactions.get(type(event))
         if teller is not None:
             teller(event)
 
