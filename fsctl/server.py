@@ -115,13 +115,6 @@ class Server:
             ),
             max_streams=config.streams.max_per_call,
         )
-        self.sender = Sender(
-            messenger or self.web,
-            settings=config.webhooks,
-            signing_key=config.project.signing_key,
-            clock=clock,
-            on_outcome=lambda *outcome: self.metrics.observe_webhook(*outcome),  # noqa: PLW0108 - made below
-        )
         self.traffic = Traffic()
         self.metrics = Metrics(
             CollectorRegistry(),
@@ -129,6 +122,13 @@ class Server:
             methods=METHODS.names,
             commands=("dial", "update", *COMMANDS.names),
             traffic=self.traffic,
+        )
+        self.sender = Sender(
+            messenger or self.web,
+            settings=config.webhooks,
+            signing_key=config.project.signing_key,
+            clock=clock,
+            on_outcome=self.metrics.observe_webhook,
         )
         self.call_log = _call_log(config)
         kept = [] if self.call_log is None else [self.call_log]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fsctl.call.control import Control, Controls
 from fsctl.call.events import Callback, CallStateChanged, ScriptWarning, UserEvent
-from fsctl.call.states import CALL, advance
+from fsctl.call.states import CALL, no_way
 from fsctl.errors import CommandFailed
 from fsctl.identity import new_id
 
@@ -82,7 +82,9 @@ class Call:
         """Reach ``state`` and tell the world; a state that was reached already is left alone."""
         if state == self.state or (state == "ringing" and self.state == "answered"):
             return
-        self.state = advance(CALL, self.state, state)
+        if state not in CALL[self.state]:
+            raise no_way(self.state, state)
+        self.state = state
         self._scope = None
         now = self.clock.now()
         if state == "answered":

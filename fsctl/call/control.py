@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fsctl.call.events import Callback, ControlChanged
-from fsctl.call.states import CONTROLS, advance
+from fsctl.call.states import CONTROLS, no_way
 from fsctl.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Control:
         self.id = control_id
         self.method = method
         self.state = ""
+        self.over = False  # whether no further state can follow
         self.detail: dict[str, Any] = {}
         self.stop: Callable[[], None] | None = None
         self.abandon: Callable[[], None] | None = None
@@ -47,14 +48,13 @@ class Control:
         self._ended: Waiter | None = None
         self._cleanups: list[Callable[[], None]] = []
 
-    @property
-    def over(self) -> bool:
-        """True when no further state can follow."""
-        return not self._table[self.state]
-
     def to(self, state: str, **detail: Any) -> None:
         """Move to ``state`` and tell the world. Raises ValueError for a move that does not exist."""
-        self.state = advance(self._table, self.state, state)
+        following = self._table.get(state)
+        if following is None or state not in self._table[self.state]:
+            raise no_way(self.state, state)
+        self.state = state
+        self.over = not following
         if detail:
             self.detail.update(detail)
         call = self.call
@@ -70,7 +70,7 @@ class Control:
                 self._callback,
             )
         )
-        if not self._table[state]:
+        if self.over:
             self._let_go()
 
     def _let_go(self) -> None:

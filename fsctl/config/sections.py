@@ -250,7 +250,10 @@ class Documents(_Section):
 
     def choose(self, number: str) -> str:
         """Return the document for a call to ``number``: the first matching route's, else the default; "" for none."""
-        return next((route.document for route in self.routes if route.number.fullmatch(number)), self.default)
+        for route in self.routes:
+            if route.number.fullmatch(number):
+                return route.document
+        return self.default
 
 
 @dataclass(frozen=True, slots=True, repr=False)

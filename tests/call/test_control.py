@@ -3,7 +3,7 @@
 import pytest
 
 from fsctl.call.events import Callback
-from fsctl.call.states import CALL, CONTROLS, advance
+from fsctl.call.states import CALL, CONTROLS
 from tests.fakes.call import changes, make_call
 
 
@@ -29,7 +29,7 @@ def test_every_state_can_be_reached_and_left_or_is_an_end(kind):
 def test_a_call_ends_from_every_state():
     for state in CALL:
         if state not in ("", "ended"):
-            assert advance(CALL, state, "ended") == "ended"
+            assert "ended" in CALL[state]
 
 
 def test_a_move_that_does_not_exist_raises_and_tells_nobody(call):
