@@ -21,7 +21,7 @@ from gevent.hub import Waiter
 from gevent.monkey import get_original
 from greenswitch.esl import OutboundSession
 
-from fsctl.errors import CommandFailed, LegGone, ProtocolError
+from fsctl.errors import CommandFailed, LegGone
 from fsctl.esl.protocol import Message, Protocol, encode, encode_line
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class EventSocket:
     reply that takes more than ``timeout`` seconds leaves the order of replies unknown, so that ends the connection too.
     """
 
+    _reacts = False  # whether commands are reactions, whose time is measured
+
     def __init__(
         self,
         sock: socket.socket,
@@ -114,27 +116,53 @@ class EventSocket:
         Raises what ``_gone`` makes when the connection ends first, or when the reply does not come in time.
         """
         waiter = Waiter(self._hub)
-        self._send(command if isinstance(command, bytes) else encode(command), (waiter,))
+        self.send(command if isinstance(command, bytes) else encode(command), waiter)
         answer: Message | None = waiter.get() if timeout is None else within(timeout, waiter)
         if answer is None:
             self._no_reply(name)
             raise self._gone()
         return answer
 
-    def send(self, frame: bytes, replied: Callable[[str], None]) -> None:
-        """Send one command; ``replied`` gets the text of its reply, in the event loop."""
-        self._send(frame, (replied,))
+    def send(self, frame: bytes, replied: Waiter | Callable[[str], None] | str, *, later: bool = False) -> None:
+        """Write one command, now or as soon as the socket takes it; never waits, so all replies come in that order.
+
+        ``replied`` gets its reply in the event loop: a waiter all of it, a function its text; a name is what an error
+        is logged under. A command for ``later`` leaves with the next one, or at the end of this turn of the event loop:
+        half of what a command costs is the system call that sends it.
+        """
+        if not self.connected:
+            raise self._gone()
+        if not self._replies:
+            self._late.again(self._no_reply)
+        self._replies.append(replied)
+        traffic = self._traffic
+        traffic.commands += 1
+        if self.fact_at:
+            traffic.reactions.observe(monotonic() - self.fact_at)
+            self.fact_at = 0.0
+        if later:
+            self._unsent += frame
+            if not self._flushing:
+                self._flushing = True
+                self._hub.loop.run_callback(self._flush)
+            return
+        if not self._unsent:  # as ever; then the socket takes it all
+            try:
+                sent = self.sock.send(frame)
+            except OSError:
+                sent = 0  # the flush meets it again
+            if sent == len(frame):
+                return
+            frame = frame[sent:]
+        self._unsent += frame
+        self._flush()
+        if not self.connected:
+            raise self._gone()
 
     def tell(self, *frames: tuple[bytes, str]) -> None:
-        """Send commands without waiting; a reply that is an error is logged under the given name.
-
-        They leave with the next command, or at the end of this turn of the event loop: half of what a command costs is
-        the system call that sends it.
-        """
-        self._queue(b"".join([frame for frame, _ in frames]), [name for _, name in frames])
-        if not self._flushing:
-            self._flushing = True
-            self._hub.loop.run_callback(self._flush)
+        """Send commands without waiting, each with the name that an error is logged under."""
+        for frame, name in frames:
+            self.send(frame, name, later=True)
 
     def api(self, api: Api) -> str:
         """What an API command prints.
@@ -150,26 +178,6 @@ class EventSocket:
             self._traffic.refused += 1
             raise CommandFailed(api.name, text)
         return text
-
-    def _send(self, data: bytes, replies: Any) -> None:
-        """Write, now or as soon as the socket takes it; never waits, so writes and replies keep one order."""
-        self._queue(data, replies)
-        self._flush()
-        if not self.connected:
-            raise self._gone()
-
-    def _queue(self, data: bytes, replies: Any) -> None:
-        if not self.connected:
-            raise self._gone()
-        if not self._replies:
-            self._late.again(self._no_reply)
-        self._replies.extend(replies)
-        traffic = self._traffic
-        traffic.commands += len(replies)
-        if self.fact_at:
-            traffic.reactions.observe(monotonic() - self.fact_at)
-            self.fact_at = 0.0
-        self._unsent += data
 
     def _flush(self) -> None:
         """Hand the socket what it takes of what is unsent."""
@@ -194,10 +202,9 @@ class EventSocket:
             self._writable.start(self._flush)
 
     def _forget_writable(self) -> None:
-        writable, self._writable = self._writable, None
-        if writable is not None:
-            writable.stop()
-            writable.close()
+        self._writable.stop()
+        self._writable.close()
+        self._writable = None
 
     def _no_reply(self, name: str = "") -> None:
         waiting = name or next((entry for entry in self._replies if isinstance(entry, str)), "")
@@ -222,49 +229,54 @@ class EventSocket:
                 problem = "FreeSWITCH closed in the middle of a message"
                 self._ends("warning", "event_socket_cut", problem=problem)
             return
+        protocol = self._protocol
         try:
-            for message in self._protocol.receive(bytes(_VIEW[:size])):
-                self._handle(message)
-        except ProtocolError as error:
-            self._traffic.broken += 1
-            self._ends("error", "event_socket_garbage", problem=str(error))
+            for message in protocol.receive(bytes(_VIEW[:size])):
+                kind = message.kind
+                if kind == "event":
+                    self._on_event(message.body)
+                elif kind in ("reply", "api"):
+                    if self._replies:
+                        self._replied(message)
+                    elif self.connected:
+                        self._garbage("a reply to no command")
+                        return
+                elif kind == "notice":
+                    if b"\nContent-Disposition: linger" in message.head:
+                        self._on_linger()
+                elif kind in ("auth", "rejection"):
+                    self._greeted(message)
+            if protocol.problem:
+                self._garbage(protocol.problem)
         except Exception:  # a bug of ours ends this connection, and no other
             log.exception("event_socket_failed", call_id=self.call_id)
             self.close()
 
-    def _handle(self, message: Message) -> None:
-        kind = message.kind
-        if kind == "event":
-            self._on_event(message.body)
-        elif kind in ("reply", "api"):
-            replies = self._replies
-            if not replies:
-                if not self.connected:
-                    return
-                raise ProtocolError("a reply to no command")
-            waiting = replies.pop(0)
-            if replies:
-                self._late.again(self._no_reply)
-            else:
-                self._late.stop()
-            if isinstance(waiting, str):
-                text = message.text
-                if text.startswith("-"):
-                    self._traffic.refused += 1
-                    log.warning("command_refused", call_id=self.call_id, command=waiting, reply=text.strip()[:200])
-                    if waiting in _VITAL:
-                        self.close()
-            elif isinstance(waiting, Waiter):
+    def _replied(self, message: Message) -> None:
+        """Hand the reply to whoever has waited the longest."""
+        replies = self._replies
+        waiting = replies.pop(0)
+        if replies:
+            self._late.again(self._no_reply)
+        else:
+            self._late.stop()
+        if isinstance(waiting, str):
+            text = message.text
+            if text.startswith("-"):
+                self._traffic.refused += 1
+                log.warning("command_refused", call_id=self.call_id, command=waiting, reply=text.strip()[:200])
+                if waiting in _VITAL:
+                    self.close()
+        elif isinstance(waiting, Waiter):
+            if self._reacts:
                 self.fact_at = monotonic()
-                waiting.switch(message)
-            else:
-                waiting(message.text)
+            waiting.switch(message)
+        else:
+            waiting(message.text)
 
-        elif kind == "notice":
-            if b"\nContent-Disposition: linger" in message.head:
-                self._on_linger()
-        elif kind in ("auth", "rejection"):
-            self._greeted(message)
+    def _garbage(self, problem: str) -> None:
+        self._traffic.broken += 1
+        self._ends("error", "event_socket_garbage", problem=problem)
 
     def _greeted(self, message: Message) -> None:
         """FreeSWITCH says whom it lets in. Only on a connection that we opened."""
@@ -277,7 +289,8 @@ class EventSocket:
             return
         self.connected = False
         self._traffic.live -= 1
-        self._forget_writable()
+        if self._writable is not None:
+            self._forget_writable()
         for watcher in (self._readable, self._late):
             watcher.stop()
             watcher.close()
@@ -310,6 +323,8 @@ class EventSocket:
 
 class Connection(EventSocket, OutboundSession):  # type: ignore[misc]  # greenswitch carries no types
     """A connection that FreeSWITCH opened to us; its end is the leg's: LegGone."""
+
+    _reacts = True
 
     def _gone(self) -> BaseException:
         return LegGone()

@@ -123,15 +123,14 @@ class EslLeg:
         if offer.ended is not None:  # the party was faster
             self._last_word(offer.ended)
             return offer
-        frames = [
-            (encode(commands.linger(self._linger)), "linger"),
-            (encode(commands.filter_("Unique-ID", offer.uuid)), "filter"),
+        self._connection.tell(
+            (encode_line(commands.linger(self._linger).line), "linger"),
+            (encode_line(commands.filter_("Unique-ID", offer.uuid).line), "filter"),
             (_SUBSCRIPTION, "events"),
-        ]
+        )
         missing = {name: value for name, value in self._variables.items() if offer.settings.get(name) != value}
         if missing:  # the dialplan we ship sets them, which saves the round trip
-            frames.append((encode_line(commands.set_variables(offer.uuid, missing).line), "uuid_setvar_multi"))
-        self._connection.tell(*frames)
+            self._connection.tell((encode_line(commands.set_variables(offer.uuid, missing).line), "uuid_setvar_multi"))
         return offer
 
     def give_back(self) -> None:
@@ -202,7 +201,8 @@ class EslLeg:
         self, application: Application, seconds: float, accepted: Callable[[], None] | None = None
     ) -> Completed:
         """Run an application to its end (see ``fsctl.call.leg``)."""
-        self._check()
+        if self.gone:
+            raise LegGone(self.cause)
         operation = f"fsctl-{next(_operations)}"
         done = Waiter()
         self._operations[operation] = done
@@ -230,7 +230,8 @@ class EslLeg:
 
     def ask(self, api: Api) -> str:
         """Run an API command (see ``fsctl.call.leg``)."""
-        self._check()
+        if self.gone:
+            raise LegGone(self.cause)
         try:
             return self._connection.api(api)
         except CommandFailed:
@@ -239,7 +240,8 @@ class EslLeg:
 
     def job(self, api: Api, seconds: float) -> str:
         """Run an API command in FreeSWITCH's background (see ``fsctl.call.leg``)."""
-        self._check()
+        if self.gone:
+            raise LegGone(self.cause)
         if not self._hears_of_jobs:  # their ends name no channel; few calls have any
             self._hears_of_jobs = True
             self.fire(commands.filter_("Job-Owner-UUID", self.uuid))
@@ -261,8 +263,11 @@ class EslLeg:
 
     def tell(self, *apis: Api) -> None:
         """Run API commands without waiting (see ``fsctl.call.leg``)."""
-        if apis and not self.gone:
-            self._tell(*[(encode_line(api.line), api.name) for api in apis])
+        if self.gone:
+            return
+        frames = [(encode_line(api.line), api.name) for api in apis]  # all or none: it raises for what must not leave
+        for frame, name in frames:
+            self._tell(frame, name)
 
     def clear(self) -> None:
         """Stop what plays and forget what waits (see ``fsctl.call.leg``)."""
@@ -295,22 +300,18 @@ class EslLeg:
 
     def fire(self, command: Command) -> None:
         """Send a command without waiting (see ``fsctl.call.leg``)."""
-        self._tell((encode(command), command.line.split(" ", 1)[0]))
+        self._tell(encode(command), command.line.split(" ", 1)[0])
 
-    def _tell(self, *frames: tuple[bytes, str]) -> None:
+    def _tell(self, frame: bytes, name: str) -> None:
         try:
-            self._connection.tell(*frames)
+            self._connection.send(frame, name, later=True)
         except LegGone:
-            log.debug("told_too_late", commands=[name for _, name in frames])
+            log.debug("told_too_late", command=name)
 
     def _wait(self, done: Waiter, seconds: float) -> Any:
         """What somebody hands to the waiter, or None when ``seconds`` of call time pass first."""
         # A clock that runs fast makes no machine faster: the last seconds of patience are real ones.
         return within(max(seconds / self.clock.speed, min(seconds, _PATIENCE)), done)
-
-    def _check(self) -> None:
-        if self.gone:
-            raise LegGone(self.cause)
 
     # -- up ------------------------------------------------------------------------------------------------------
 
@@ -359,13 +360,15 @@ class EslLeg:
             except Exception:  # one listener's fault must not cost the others the fact
                 log.exception("reaction_failed", call_id=self.uuid, fact=kind.__name__)
         if kind is facts.HungUp:
-            self._leave(fact.cause)  # type: ignore[union-attr]
+            if not self.gone:
+                self._leave(fact.cause)  # type: ignore[union-attr]
         elif kind is facts.Ended:
             self._last_word(fact)  # type: ignore[arg-type]
 
     def _last_word(self, ended: facts.Ended) -> None:
         self.ended = ended
-        self._leave(ended.cause)
+        if not self.gone:
+            self._leave(ended.cause)
         self._finish()
 
     def _lingering(self) -> None:
@@ -375,15 +378,15 @@ class EslLeg:
             self._leave("")
 
     def _end(self) -> None:
-        self._leave("")
-        self._finish()
+        if not self.gone:
+            self._leave("")
+        if not self._finished:
+            self._finish()
         for reactions in self._listeners.values():  # there is no more to hear; who listened may hold the leg
             reactions.clear()
 
     def _leave(self, cause: str) -> None:
-        """The party or the socket is gone: nobody may wait any longer."""
-        if self.gone:
-            return
+        """The party or the socket is gone, and was not before: nobody may wait any longer."""
         self.gone = True
         self.cause = cause
         on_gone, self._on_gone = self._on_gone, _nobody

@@ -1,20 +1,18 @@
 """The event socket's framing: bytes in, messages out; commands in, bytes out. Pure: no socket, no greenlet.
 
 Correctness over recovery: an unknown or missing content type, an impossible length or an oversized header block
-raises ProtocolError, which ends the connection. Outward, whatever happens above, nothing with a newline in a line or
+is a problem, which ends the connection. Outward, whatever happens above, nothing with a newline in a line or
 header leaves, nor the words that make FreeSWITCH unload its own event socket. Reference: freeswitch, 1.4, 1.5, 1.13.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fsctl.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fsctl.freeswitch.commands import Command
 
 __all__ = ["Message", "Protocol", "encode", "encode_execute", "encode_line"]
@@ -39,74 +37,92 @@ class Message(NamedTuple):
     """One message from FreeSWITCH.
 
     ``kind`` is ``event`` (JSON in ``body``), ``reply``, ``api``, ``notice``, ``auth``, ``rejection`` or ``other``;
-    ``head`` the header block without its empty line; ``body`` exactly as many bytes as announced.
+    ``head`` the header block without its empty line; ``body`` exactly as many bytes as announced. ``text`` is what a
+    reply says: the output of an API command, or ``Reply-Text`` as it was sent.
     """
 
     kind: str
     head: bytes
     body: bytes
-
-    @property
-    def text(self) -> str:
-        """What a reply says: the output of an API command, or ``Reply-Text`` as it was sent."""
-        return str(self.body, "utf-8", "replace") if self.kind == "api" else _reply_text(self.head)
+    text: str
 
 
 class Protocol:
-    """Puts arriving bytes together; knows nothing of where they come from."""
+    """Puts arriving bytes together; knows nothing of where they come from.
 
-    __slots__ = ("_chunks", "_head", "_held", "_kind", "_length", "_needed")
+    ``problem`` says what was wrong, once something was; the connection must then be closed.
+    """
+
+    __slots__ = ("_begun", "_chunks", "_held", "_needed", "problem")
 
     def __init__(self) -> None:
+        self.problem = ""
         self._chunks: list[bytes] = []  # what arrived and was not used yet
         self._held = 0  # how many bytes that is
         self._needed = 0  # how many there have to be before another look is worth it
-        self._kind = ""  # of the message whose body is awaited
-        self._head = b""
-        self._length = 0
+        self._begun: _Begun | None = None  # the message whose body is awaited
 
     @property
     def idle(self) -> bool:
         """True between messages; False when the stream would end in the middle of one."""
-        return not self._held and not self._kind
+        return not self._held and self._begun is None
 
-    def receive(self, data: bytes) -> Iterator[Message]:
-        """Every message that ``data`` completes. Raises ProtocolError; the connection must then be closed."""
+    def receive(self, data: bytes) -> list[Message]:
+        """Every message that ``data`` completes. After garbage come none: look at ``problem`` each time.
+
+        Raises ProtocolError when it is called in spite of a problem.
+        """
+        if self.problem:
+            raise ProtocolError(self.problem)
+        messages: list[Message] = []
         if self._held:
             self._chunks.append(data)
             self._held += len(data)
             if self._held < self._needed:
-                return
+                return messages
             data = b"".join(self._chunks)
             self._chunks.clear()
         at, size = 0, len(data)
-        kind, head, length = self._kind, self._head, self._length
-        self._kind = ""
+        begun, self._begun = self._begun, None
         while True:
-            if not kind:
+            if begun is None:
                 end = data.find(b"\n\n", at)
                 if end == at:  # empty lines between messages
                     at += 2
                     continue
                 if end < 0:
                     if size - at > _MAX_HEADERS:
-                        raise ProtocolError(f"a header block of more than {_MAX_HEADERS} bytes")
+                        self.problem = f"a header block of more than {_MAX_HEADERS} bytes"
+                        return messages
                     self._needed = 0
                     break
                 head = data[at:end]
-                kind, length = _announced_again(head) if end - at < _SHORT else _announced(head)
+                try:
+                    begun = _announced_again(head) if end - at < _SHORT else _announced(head)
+                except ProtocolError as error:
+                    self.problem = str(error)  # not the error itself: its stack would hold us
+                    return messages
                 at = end + 2
+            kind, head, length, text = begun
             end = at + length
             if end > size:
-                self._kind, self._head, self._length = kind, head, length
+                self._begun = begun
                 self._needed = length
                 break
-            yield Message(kind, head, data[at:end])
-            kind, at = "", end
+            body = data[at:end]
+            if kind == "api":
+                text = str(body, "utf-8", "replace")
+            messages.append(_tuple(Message, (kind, head, body, text)))
+            begun, at = None, end
         rest = data[at:]
         self._held = len(rest)
         if rest:
             self._chunks.append(rest)
+        return messages
+
+
+_Begun: TypeAlias = tuple[str, bytes, int, str]  # kind, head, length of the body, text of a reply
+_tuple = tuple.__new__  # what `Message(...)` does, without the Python function around it
 
 
 def _value(head: bytes, name: bytes) -> bytes | None:
@@ -120,19 +136,20 @@ def _value(head: bytes, name: bytes) -> bytes | None:
     return head[start : end if end >= 0 else len(head)].strip()
 
 
-def _announced(head: bytes) -> tuple[str, int]:
-    """What kind of message a header block begins, and how long its body is."""
+def _announced(head: bytes) -> _Begun:
+    """What kind of message a header block begins, how long its body is, and what it says if it is a reply."""
     found = _value(head, b"\nContent-Type: ")
     kind = _KINDS.get(found) if found is not None else None
     if kind is None:
         shown = found[:60].decode("utf-8", "replace") if found is not None else "none"
         raise ProtocolError(f"a message with the content type {shown!r}")
+    text = str(_value(head, b"\nReply-Text: ") or b"", "utf-8", "replace") if kind == "reply" else ""
     length = _value(head, b"\nContent-Length: ")
     if length is None:
-        return kind, 0
+        return kind, head, 0, text
     if not length.isdigit() or len(length) > 9 or int(length) > _MAX_BODY:
         raise ProtocolError(f"a message with the length {length[:20].decode('utf-8', 'replace')!r}")
-    return kind, int(length)
+    return kind, head, int(length), text
 
 
 # FreeSWITCH begins most messages as it has begun others: a short reply, an event of some length.
@@ -140,50 +157,38 @@ _SHORT = 100
 _announced_again = lru_cache(maxsize=1024)(_announced)
 
 
-@lru_cache(maxsize=256)
-def _reply_text(head: bytes) -> str:
-    return str(_value(head, b"\nReply-Text: ") or b"", "utf-8", "replace")
-
-
 def encode(command: Command) -> bytes:
     """The bytes of a command. Raises ValueError for text that must not reach the wire."""
-    if not command.headers and command.body is None:
-        return encode_line(command.line)
-    return _frame([command.line, *[f"{name}: {value}" for name, value in command.headers]], command.body)
+    return _frame(command.line, [f"{name}: {value}" for name, value in command.headers], command.body)
 
 
-def encode_line(line: str) -> bytes:
-    """The bytes of a command that is one line, as every API command is. Raises ValueError as ``encode``."""
-    return _checked(line) + b"\n\n"
+def encode_line(line: str, *headers: str) -> bytes:
+    """The bytes of a command without a body; an API command is one line. Raises ValueError as ``encode``."""
+    text = "\n".join((line, *headers))
+    if text.count("\n") > len(headers) or "\r" in text or "\0" in text:
+        raise ValueError("a line for FreeSWITCH holds a newline or NUL")
+    if "mod_event_socket" in text.lower():
+        raise ValueError("a line for FreeSWITCH names mod_event_socket, which could unload it")
+    return text.encode("utf-8", "replace") + b"\n\n"
 
 
 def encode_execute(uuid: str, operation: str, application: str, argument: str) -> bytes:
     """A ``sendmsg`` that runs an application after those before it (``event-lock``), its argument in the body."""
-    lines = [
-        f"sendmsg {uuid}",
+    headers = [
         "call-command: execute",
         f"execute-app-name: {application}",
         f"Event-UUID: {operation}",
         "event-lock: true",
     ]
     if argument:
-        lines.append("content-type: text/plain")
-    return _frame(lines, argument or None)
+        headers.append("content-type: text/plain")
+    return _frame(f"sendmsg {uuid}", headers, argument or None)
 
 
-def _frame(lines: list[str], body: str | None) -> bytes:
+def _frame(line: str, headers: list[str], body: str | None) -> bytes:
     if body is None:
-        return _checked(*lines) + b"\n\n"
+        return encode_line(line, *headers)
     if "\0" in body:
         raise ValueError("an argument for FreeSWITCH holds NUL")
     raw = body.encode("utf-8", "replace")
-    return _checked(*lines, f"content-length: {len(raw)}") + b"\n\n" + raw
-
-
-def _checked(*lines: str) -> bytes:
-    text = "\n".join(lines)
-    if text.count("\n") >= len(lines) or "\r" in text or "\0" in text:
-        raise ValueError("a line for FreeSWITCH holds a newline or NUL")
-    if "mod_event_socket" in text.lower():
-        raise ValueError("a line for FreeSWITCH names mod_event_socket, which could unload it")
-    return text.encode("utf-8", "replace")
+    return encode_line(line, *headers, f"content-length: {len(raw)}") + raw

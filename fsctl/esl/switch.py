@@ -402,10 +402,6 @@ class _Inbound(EventSocket, InboundESL):  # type: ignore[misc]  # greenswitch ca
         """Ask for a sign of life; without a reply the connection ends."""
         self.send(_PROBE, lambda _: None)
 
-    def _queue(self, data: bytes, replies: Any) -> None:
-        self.fact_at = 0.0  # what is asked here is no reaction to the last answer
-        super()._queue(data, replies)
-
     def _greeted(self, message: Message) -> None:
         self.greeting.set(message.kind)
 

@@ -80,6 +80,7 @@ _USER = re.compile(r"[A-Za-z0-9_.+*#-]{1,128}")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _ENDPOINT = re.compile(r"[a-z]+/[A-Za-z0-9_.+*#@/-]+(?::[0-9]+)?(?:;transport=[a-z]+)?")
 _UUID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_PATH = re.compile(r"/[A-Za-z0-9_.:@+/%-]*")
 _TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 _MAX_CREDENTIALS = 128  # Sofia puts them, the server's realm and more into 256 bytes
 
@@ -411,11 +412,11 @@ def record_start(uuid: str, path: str, limit: int, variables: Mapping[str, str])
 
     ``variables`` (``RECORD_STEREO`` …) hold for this recording alone.
     """
-    pairs = ",".join(f"{name}={quote(value, safe='')}" for name, value in variables.items())
-    return Api(
-        "uuid_record",
-        f"{uuid} start {_path(path)} {limit} {{{pairs}}}" if pairs else f"{uuid} start {_path(path)} {limit}",
-    )
+    pairs = ""
+    for name, text in variables.items():
+        pairs += f",{name}={text if text.isascii() and text.isalnum() else quote(text, safe='')}"
+    argument = f"{uuid} start {_path(path)} {limit}"
+    return Api("uuid_record", f"{argument} {{{pairs[1:]}}}" if pairs else argument)
 
 
 def record_stop(uuid: str, path: str) -> Api:
@@ -460,9 +461,9 @@ def stream_stop(uuid: str) -> Api:
 
 def _path(path: str) -> str:
     """A path of our own making: absolute, and of characters no argument splitting touches."""
-    if not path.startswith("/"):
-        raise ValueError(f"not an absolute path: {path!r}")
-    return list_value(path)
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"not an absolute path of plain characters: {path!r}")
+    return path
 
 
 def _word(text: str) -> str:

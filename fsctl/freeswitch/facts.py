@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fsctl.errors import ProtocolError
@@ -218,20 +219,41 @@ Fact: TypeAlias = (
 )
 
 
+_Place: TypeAlias = "tuple[Callable[[bytes, bytes], int], bytes]"  # how a header is looked for, and its key
+
+
+def _early(name: str) -> _Place:
+    """A header that stands near the beginning of an event."""
+    return bytes.find, f'"{name}":"'.encode()
+
+
+def _late(name: str) -> _Place:
+    """A header that stands near the end."""
+    return bytes.rfind, f'"{name}":"'.encode()
+
+
 def value_of(event: bytes, key: bytes) -> str:
     """The text of header ``key`` (as ``b'"Name":"'``) in a JSON event; empty when the event has no such header."""
-    at = event.find(key)
-    return "" if at < 0 else _text(event, at + len(key))
+    return _texts(event, ((bytes.find, key),))[0]
 
 
-def _late(event: bytes, key: bytes) -> str:
-    """As ``value_of``, sooner for a header that stands near the end."""
-    at = event.rfind(key)
-    return "" if at < 0 else _text(event, at + len(key))
+def _texts(event: bytes, places: tuple[_Place, ...]) -> list[str]:
+    """The texts of several headers, each empty when the event has no such header."""
+    texts = []
+    for find, key in places:
+        text = ""
+        start = find(event, key)
+        if start >= 0:
+            start += len(key)
+            end = event.find(b'"', start)
+            raw = event[start:end]
+            text = _escaped(event, start) if end < 0 or b"\\" in raw else str(raw, "utf-8", "replace")
+        texts.append(text)
+    return texts
 
 
-def _text(event: bytes, start: int) -> str:
-    """The JSON string that begins there, behind its quote; empty when it does not end."""
+def _escaped(event: bytes, start: int) -> str:
+    """The JSON string that begins there, behind its quote, whatever it holds; empty when it does not end."""
     end = event.find(b'"', start)
     while end > 0 and event[end - 1] == 0x5C:  # a backslash: escaped, unless it is itself escaped
         backslashes = end - 1
@@ -242,22 +264,22 @@ def _text(event: bytes, start: int) -> str:
         end = event.find(b'"', end + 1)
     if end < 0:
         return ""
-    raw = event[start:end]
-    if b"\\" in raw:
-        try:
-            return str(json.loads(b'"' + raw + b'"', strict=False))
-        except ValueError:
-            return ""
-    return str(raw, "utf-8", "replace")
+    try:
+        return str(json.loads(b'"' + event[start:end] + b'"', strict=False))
+    except ValueError:
+        return ""
 
 
 def read(event: bytes) -> Fact | None:
     """The fact in a JSON event, or None for one nobody needs."""
-    name = value_of(event, b'"Event-Name":"')
+    (name,) = _texts(event, _NAME)
     if name == "CUSTOM":
-        name = value_of(event, b'"Event-Subclass":"')
+        (name,) = _texts(event, _SUBCLASS)
     reader = _READERS.get(name)
-    return reader(event) if reader else None
+    if reader is None:
+        return None
+    make, places = reader
+    return make(*_texts(event, places))
 
 
 def channel_of(event: bytes) -> str:
@@ -265,52 +287,32 @@ def channel_of(event: bytes) -> str:
     return value_of(event, b'"Unique-ID":"')
 
 
-def _ended(event: bytes) -> Ended:
-    mos = _late(event, b'"variable_rtp_audio_in_mos":"')
-    return Ended(
-        value_of(event, b'"Hangup-Cause":"'),
-        _late(event, b'"variable_sip_hangup_disposition":"'),
-        _number(mos),
-        value_of(event, b'"Caller-Channel-Answered-Time":"') not in ("", "0"),
-    )
+def _ended(cause: str, disposition: str, mos: str, answered: str) -> Ended:
+    return Ended(cause, disposition, _number(mos), answered not in ("", "0"))
 
 
-def _completed(event: bytes) -> Completed:
-    return Completed(_late(event, b'"Application-UUID":"'), _late(event, b'"Application-Response":"'))
+def _mix_ended(function: str, name: str) -> MixEnded | None:
+    return MixEnded(name) if function == "displace" else None  # recordings and streams are told of otherwise
 
 
-def _mix_ended(event: bytes) -> MixEnded | None:
-    if _late(event, b'"Media-Bug-Function":"') != "displace":  # recordings and streams are told of otherwise
-        return None
-    return MixEnded(_late(event, b'"Media-Bug-Target":"'))
+def _record_stopped(path: str, cause: str, milliseconds: str) -> RecordStopped:
+    return RecordStopped(path, cause, int(_number(milliseconds) or 0))
 
 
-def _record_stopped(event: bytes) -> RecordStopped:
-    return RecordStopped(
-        _late(event, b'"Record-File-Path":"'),
-        _late(event, b'"Record-Completion-Cause":"'),
-        int(_number(_late(event, b'"variable_record_ms":"')) or 0),
-    )
-
-
-def _job_done(event: bytes) -> JobDone:
-    return JobDone(_late(event, b'"Job-UUID":"'), _late(event, b'"_body":"'))
-
-
-def _stream_failed(event: bytes) -> StreamFailed:
-    message = _message(event)
+def _stream_failed(body: str) -> StreamFailed:
+    message = _message(body)
     return StreamFailed(int(_number(str(message.get("code", ""))) or 0), str(message.get("error", "")))
 
 
-def _stream_disconnected(event: bytes) -> StreamDisconnected:
-    message = _message(event)
+def _stream_disconnected(body: str) -> StreamDisconnected:
+    message = _message(body)
     return StreamDisconnected(int(_number(str(message.get("code", ""))) or 0), str(message.get("reason", "")))
 
 
-def _message(event: bytes) -> Mapping[str, Any]:
+def _message(body: str) -> Mapping[str, Any]:
     """The ``message`` object of a mod_audio_stream event's body; empty when it has none."""
     try:
-        message = json.loads(value_of(event, b'"_body":"'))["message"]
+        message = json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):
         return {}
     return message if isinstance(message, dict) else {}
@@ -323,36 +325,45 @@ def _number(text: str) -> float | None:
         return None
 
 
-_READERS: dict[str, Callable[[bytes], Fact | None]] = {
-    "CHANNEL_EXECUTE": lambda event: Began(_late(event, b'"Application":"'), _late(event, b'"Application-Data":"')),
-    "CHANNEL_EXECUTE_COMPLETE": _completed,
-    "CHANNEL_HANGUP": lambda event: HungUp(value_of(event, b'"Hangup-Cause":"')),
-    "CHANNEL_HANGUP_COMPLETE": _ended,
-    "DTMF": lambda event: Digit(_late(event, b'"DTMF-Digit":"')),
-    "RECORD_STOP": _record_stopped,
-    "MEDIA_BUG_STOP": _mix_ended,
-    "BACKGROUND_JOB": _job_done,
-    "DETECTED_SPEECH": lambda event: Speech(_late(event, b'"Speech-Type":"'), _late(event, b'"_body":"')),
-    "HEARTBEAT": lambda _: Heartbeat(),
-    "CHANNEL_CREATE": lambda _: Created(),
-    "CHANNEL_PROGRESS": lambda _: Ringing(early_media=False),
-    "CHANNEL_PROGRESS_MEDIA": lambda _: Ringing(early_media=True),
-    "CHANNEL_ANSWER": lambda _: Answered(),
-    "mod_audio_stream::connect": lambda _: StreamConnected(),
-    "mod_audio_stream::error": _stream_failed,
-    "mod_audio_stream::disconnect": _stream_disconnected,
+_NAME = (_early("Event-Name"),)
+_SUBCLASS = (_early("Event-Subclass"),)
+# What makes a fact of an event, and the headers it is given.
+_READERS: dict[str, tuple[Callable[..., Fact | None], tuple[_Place, ...]]] = {
+    "CHANNEL_EXECUTE": (Began, (_late("Application"), _late("Application-Data"))),
+    "CHANNEL_EXECUTE_COMPLETE": (Completed, (_late("Application-UUID"), _late("Application-Response"))),
+    "CHANNEL_HANGUP": (HungUp, (_early("Hangup-Cause"),)),
+    "CHANNEL_HANGUP_COMPLETE": (
+        _ended,
+        (
+            _early("Hangup-Cause"),
+            _late("variable_sip_hangup_disposition"),
+            _late("variable_rtp_audio_in_mos"),
+            _early("Caller-Channel-Answered-Time"),
+        ),
+    ),
+    "DTMF": (Digit, (_late("DTMF-Digit"),)),
+    "RECORD_STOP": (
+        _record_stopped,
+        (_late("Record-File-Path"), _late("Record-Completion-Cause"), _late("variable_record_ms")),
+    ),
+    "MEDIA_BUG_STOP": (_mix_ended, (_late("Media-Bug-Function"), _late("Media-Bug-Target"))),
+    "BACKGROUND_JOB": (JobDone, (_late("Job-UUID"), _late("_body"))),
+    "DETECTED_SPEECH": (Speech, (_late("Speech-Type"), _late("_body"))),
+    "HEARTBEAT": (Heartbeat, ()),
+    "CHANNEL_CREATE": (Created, ()),
+    "CHANNEL_PROGRESS": (partial(Ringing, early_media=False), ()),
+    "CHANNEL_PROGRESS_MEDIA": (partial(Ringing, early_media=True), ()),
+    "CHANNEL_ANSWER": (Answered, ()),
+    "mod_audio_stream::connect": (StreamConnected, ()),
+    "mod_audio_stream::error": (_stream_failed, (_early("_body"),)),
+    "mod_audio_stream::disconnect": (_stream_disconnected, (_early("_body"),)),
 }
 
 
 # -- the answer to `connect` -------------------------------------------------------------------------------------
 
 
-def _variables(*names: str) -> tuple[tuple[str, str], ...]:
-    """Names of variables, each with its header's name."""
-    return tuple((name, f"variable_{name}") for name in names)
-
-
-_SIP_DATA = _variables(
+_SIP_DATA = (
     "sip_req_user",
     "sip_req_host",
     "sip_req_uri",
@@ -367,8 +378,31 @@ _SIP_DATA = _variables(
     "sip_contact_uri",
     "sip_contact_port",
 )
-_SETTINGS = _variables("playback_terminators", "send_silence_when_idle")
+_SETTINGS = ("playback_terminators", "send_silence_when_idle")
+_VARIABLES = {
+    name: f"variable_{name}"
+    for name in (
+        *_SIP_DATA,
+        *_SETTINGS,
+        "sip_via_protocol",
+        "sip_gateway_name",
+        "sip_gateway",
+        "sofia_profile_name",
+        "swml_url",
+        "swml_call_type",
+        "app_disable_expand_variables",
+        "sip_hangup_disposition",
+        "rtp_audio_in_mos",
+    )
+}
 _CUSTOM_HEADER = "variable_sip_h_"
+_OFFER_HEADERS = (
+    "\nCall-Direction: ",
+    "\nAnswer-State: ",
+    "\nFreeSWITCH-Switchname: ",
+    "\nCaller-Caller-ID-Number: ",
+    "\nCaller-Destination-Number: ",
+)
 
 
 @value
@@ -410,49 +444,51 @@ def offered(block: bytes) -> Offered:
     """
     uuid, text = _channel_data(block)
     # Of the 80 headers before the variables a handful matters, each soon found; of the variables half do.
+    direction, state, node, caller_number, destination_number = _headers(text, _OFFER_HEADERS)
+    direction = "outbound" if direction == "outbound" else "inbound"
+    if direction == "outbound":  # once a leg that it dialled is up, FreeSWITCH makes the callee the caller
+        caller_number = _headers(text, ("\nCaller-Orig-Caller-ID-Number: ",))[0] or caller_number
     start = text.find("\nvariable_")
     lines = text[start + 1 :].split("\n") if start >= 0 else []
-    values = {name: value for name, _, value in [line.partition(": ") for line in reversed(lines)]}
-    get = values.get
-    direction = "outbound" if _header(text, "\nCall-Direction: ") == "outbound" else "inbound"
-    # Once a leg that it dialled is up, FreeSWITCH makes the callee the caller.
-    caller_number = _header(text, "\nCaller-Orig-Caller-ID-Number: ") if direction == "outbound" else ""
-    state = _header(text, "\nAnswer-State: ")
-    sip_data = {name: value for name, key in _SIP_DATA if (value := _decoded(get(key, "")))}
+    encoded = {}
+    for line in reversed(lines):
+        name, _, value = line.partition(": ")
+        encoded[name] = value
+    variables = {}
+    for name, key in _VARIABLES.items():
+        value = encoded.get(key, "")
+        variables[name] = _decoded(value) if "%" in value else value
+    ended = None
+    if state == "hangup":
+        cause, answered = _headers(text, ("\nHangup-Cause: ", "\nCaller-Channel-Answered-Time: "))
+        ended = _ended(cause, variables["sip_hangup_disposition"], variables["rtp_audio_in_mos"], answered)
     return Offered(
         uuid=uuid,
-        node=_header(text, "\nFreeSWITCH-Switchname: ") or _header(text, "\nFreeSWITCH-Hostname: "),
+        node=node or _headers(text, ("\nFreeSWITCH-Hostname: ",))[0],
         direction=direction,
         answer_state=state,
-        caller_number=caller_number or _header(text, "\nCaller-Caller-ID-Number: "),
-        destination_number=_header(text, "\nCaller-Destination-Number: "),
-        from_uri=sip_data.get("sip_from_uri", ""),
-        to_uri=sip_data.get("sip_to_uri", ""),
-        transport=_decoded(get("variable_sip_via_protocol", "")),
-        gateway=_decoded(get("variable_sip_gateway_name", "")) or _decoded(get("variable_sip_gateway", "")),
-        profile=_decoded(get("variable_sofia_profile_name", "")),
-        swml_url=_decoded(get("variable_swml_url", "")),
-        call_type=_decoded(get("variable_swml_call_type", "")),
-        expands=_decoded(get("variable_app_disable_expand_variables", "")) != "true",
-        full_control=(get("Control") or _header(text, "\nControl: ")) != "single-channel",
-        settings={name: _decoded(get(key, "")) for name, key in _SETTINGS},
+        caller_number=caller_number,
+        destination_number=destination_number,
+        from_uri=variables["sip_from_uri"],
+        to_uri=variables["sip_to_uri"],
+        transport=variables["sip_via_protocol"],
+        gateway=variables["sip_gateway_name"] or variables["sip_gateway"],
+        profile=variables["sofia_profile_name"],
+        swml_url=variables["swml_url"],
+        call_type=variables["swml_call_type"],
+        expands=variables["app_disable_expand_variables"] != "true",
+        full_control=(encoded.get("Control") or _headers(text, ("\nControl: ",))[0]) != "single-channel",
+        settings={name: variables[name] for name in _SETTINGS},
         headers=_custom_headers(lines) if text.find(_CUSTOM_HEADER, start) >= 0 else (),
-        sip_data=sip_data,
-        ended=Ended(
-            _header(text, "\nHangup-Cause: "),
-            _decoded(get("variable_sip_hangup_disposition", "")),
-            _number(_decoded(get("variable_rtp_audio_in_mos", ""))),
-            _header(text, "\nCaller-Channel-Answered-Time: ") not in ("", "0"),
-        )
-        if state == "hangup"
-        else None,
+        sip_data={name: value for name in _SIP_DATA if (value := variables[name])},
+        ended=ended,
     )
 
 
 def answer_state(block: bytes) -> str:
     """Of the answer to ``connect``, only the channel's state (see ``Offered``). Raises as ``offered``."""
     _, text = _channel_data(block)
-    return _header(text, "\nAnswer-State: ")
+    return _headers(text, ("\nAnswer-State: ",))[0]
 
 
 def _channel_data(block: bytes) -> tuple[str, str]:
@@ -460,21 +496,24 @@ def _channel_data(block: bytes) -> tuple[str, str]:
     if not block.isascii():  # FreeSWITCH encodes what is not; whatever comes, values are decoded in one place
         block = _BEYOND_ASCII.sub(lambda found: b"%%%02X" % ord(found[0]), block)
     text = "\n" + block.decode("ascii")
-    uuid = _header(text, "\nUnique-ID: ")
-    if _header(text, "\nEvent-Name: ") != "CHANNEL_DATA" or not uuid.replace("-", "").isalnum():
+    kind, uuid = _headers(text, ("\nEvent-Name: ", "\nUnique-ID: "))
+    if kind != "CHANNEL_DATA" or not uuid.replace("-", "").isalnum():
         raise ProtocolError("the answer to `connect` names no channel")
     return uuid, text
 
 
-def _header(text: str, key: str) -> str:
-    r"""The value of the first header ``key`` (as ``"\nName: "``); empty when there is none."""
-    start = text.find(key)
-    if start < 0:
-        return ""
-    start += len(key)
-    end = text.find("\n", start)
-    value = text[start:end] if end >= 0 else text[start:]
-    return _decoded(value) if "%" in value else value
+def _headers(text: str, keys: tuple[str, ...]) -> list[str]:
+    r"""The value of the first header of each key (as ``"\nName: "``); empty when there is none."""
+    values = []
+    for key in keys:
+        value = ""
+        start = text.find(key)
+        if start >= 0:
+            start += len(key)
+            end = text.find("\n", start)
+            value = text[start:end] if end >= 0 else text[start:]
+        values.append(_decoded(value) if "%" in value else value)
+    return values
 
 
 def _custom_headers(lines: Iterable[str]) -> tuple[Mapping[str, str], ...]:

@@ -1,6 +1,7 @@
 """The leg on a wire whose far end does what a FreeSWITCH does, and what it should not."""
 
 import gc
+import socket
 import weakref
 from contextlib import suppress
 
@@ -626,6 +627,28 @@ def test_what_the_socket_does_not_take_at_once_is_sent_later(peer, opened):
     peer.expect("api status", api("up"))
     assert asking.get(timeout=5) == "up"
     assert opened._connection._writable is None
+
+
+def test_a_command_too_big_for_the_socket_is_sent_in_one_piece(peer, opened):
+    """Also when others are told before the rest of it has left."""
+    text = "x" * 1_000_000
+    asking = meanwhile(opened.ask, Api("echo", text))
+    gevent.sleep(0)
+    assert opened._connection._writable is not None
+    opened.tell(Api("status"))
+
+    peer.expect(f"api echo {text}", api("heard"))
+    assert asking.get(timeout=5) == "heard"
+    peer.expect("api status", api("up"))
+
+
+def test_a_socket_that_takes_no_more_ends_the_leg(opened):
+    opened._connection.sock.shutdown(socket.SHUT_WR)
+
+    with pytest.raises(LegGone):
+        opened.ask(Api("status"))
+    gevent.sleep(0)
+    assert opened.gone
 
 
 def test_a_refused_call_goes_on_in_its_dialplan(peer, leg):

@@ -19,7 +19,10 @@ NOTICE = b"Content-Type: text/disconnect-notice\nContent-Disposition: linger\nCo
 
 def received(*chunks):
     protocol = Protocol()
-    return [message for chunk in chunks for message in protocol.receive(chunk)], protocol
+    messages = [message for chunk in chunks for message in protocol.receive(chunk)]
+    if protocol.problem:
+        raise ProtocolError(protocol.problem)
+    return messages, protocol
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,6 +95,24 @@ def test_empty_lines_between_messages_are_ignored():
 def test_garbage_ends_the_connection(data, problem):
     with pytest.raises(ProtocolError, match=problem):
         received(data)
+
+
+def test_what_came_before_garbage_is_handed_out_and_nothing_after_it():
+    protocol = Protocol()
+
+    before = protocol.receive(REPLY + EVENT + b"GET / HTTP/1.1\n\n" + REPLY)
+
+    assert [message.kind for message in before] == ["reply", "event"]
+    assert protocol.problem == "a message with the content type 'none'"
+    with pytest.raises(ProtocolError, match="content type 'none'"):
+        protocol.receive(REPLY)
+
+
+def test_replies_that_begin_alike_say_their_own():
+    """The heads of short messages are remembered."""
+    messages, _ = received(*(b"Content-Type: command/reply\nReply-Text: +OK %d\n\n" % n for n in (1, 2, 1)))
+
+    assert [message.text for message in messages] == ["+OK 1", "+OK 2", "+OK 1"]
 
 
 @given(st.binary(max_size=400))
