@@ -54,11 +54,16 @@ class Leg(Protocol):
         """Hang up at once, whatever runs, without waiting for it. Does nothing on a leg that is gone."""
 
     def execute(
-        self, application: Application, seconds: float, accepted: Callable[[], None] | None = None
+        self,
+        application: Application,
+        seconds: float,
+        accepted: Callable[[], None] | None = None,
+        longer: Callable[[], float] | None = None,
     ) -> Completed:
         """Run an application to its end. CommandFailed when FreeSWITCH refuses it or ``seconds`` pass.
 
-        ``accepted`` is called, and must not wait, when FreeSWITCH has taken it.
+        ``accepted`` is called, and must not wait, when FreeSWITCH has taken it. ``longer`` is asked when the time is
+        over: for how many seconds more it may run, 0.0 for none.
         """
 
     def ask(self, api: Api) -> str:

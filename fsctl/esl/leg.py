@@ -198,7 +198,11 @@ class EslLeg:
         self.ask(commands.pre_answer(self.uuid))
 
     def execute(
-        self, application: Application, seconds: float, accepted: Callable[[], None] | None = None
+        self,
+        application: Application,
+        seconds: float,
+        accepted: Callable[[], None] | None = None,
+        longer: Callable[[], float] | None = None,
     ) -> Completed:
         """Run an application to its end (see ``fsctl.call.leg``)."""
         if self.gone:
@@ -217,6 +221,9 @@ class EslLeg:
         try:
             self._connection.send(encode_execute(self.uuid, operation, application.name, argument), replied)
             completed: Completed | CommandFailed | None = self._wait(done, seconds)
+            while completed is None and longer is not None and (more := longer()):
+                seconds += more
+                completed = self._wait(done, more)
         finally:
             self._operations.pop(operation, None)
         if completed is None:

@@ -158,6 +158,20 @@ class Files:
             copy = self._once(url, key, lambda: self._refreshed(url, key))
         return self._playable(url, key, copy, gain)
 
+    def length(self, path: Path) -> float | None:
+        """Tell the seconds that a file which ``local`` gave lasts; None where its header does not say.
+
+        That is so for recordings of ours that are no WAV files, or go on still.
+        """
+        if path.suffix != ".wav":
+            return None
+        try:
+            with path.open("rb") as file:
+                wav = read_wav(file)
+        except OSError:
+            return None
+        return wav.duration if wav is not None and wav.complete else None
+
     def segment(self, path: Path, start: float = 0.0) -> Segment:
         """Give what a file that ``local`` gave holds from ``start`` seconds on, to be given back with ``release``.
 

@@ -101,7 +101,8 @@ def play(call: Call, params: Play) -> None:
     voice = Voice.chosen(call, params.say_voice, params.say_language, params.say_gender)
     cut = Cut(call)
     control.stop = cut
-    control.verbs = {"pause": lambda: _toggle(control, "paused"), "resume": lambda: _toggle(control, "playing")}
+    hold = _Hold(control)
+    control.verbs = {"pause": hold.begin, "resume": hold.end}
     heard = 0
 
     def started() -> None:
@@ -112,7 +113,7 @@ def play(call: Call, params: Play) -> None:
         for text in params.urls if params.urls is not None else (params.url or "",):
             try:
                 with cut:
-                    play_sound(call, text, voice=voice, volume=params.volume, started=started)
+                    play_sound(call, text, voice=voice, volume=params.volume, started=started, held=hold.lately)
                 heard += 1
             except (FetchError, CommandFailed, ScriptError) as problem:
                 call.warn("relay_script_method_execute_failed", f"play: {getattr(problem, 'message', problem)}")
@@ -125,13 +126,34 @@ def play(call: Call, params: Play) -> None:
     control.to("finished" if heard or cut.made else "error")
 
 
-def _toggle(control: Control, state: str) -> None:
-    """Hold the sound that plays, or let it go on. CommandFailed for speech, which FreeSWITCH cannot hold."""
-    if control.state == state or not control.state:
-        return
-    leg = control.call.leg
-    leg.ask(commands.pause_playback(leg.uuid))
-    control.to(state)
+class _Hold:
+    """Holds the sound that plays, and lets it go on. CommandFailed for speech, which FreeSWITCH cannot hold."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._lately = False
+
+    def begin(self) -> None:
+        """Hold it; one that is held stays so."""
+        self._toggle("paused")
+
+    def end(self) -> None:
+        """Let it go on; nothing changes where nothing is held."""
+        self._toggle("playing")
+
+    def lately(self) -> bool:
+        """Whether it is held, or was since somebody last asked."""
+        lately, self._lately = self._lately, self._control.state == "paused"
+        return lately
+
+    def _toggle(self, state: str) -> None:
+        control = self._control
+        if control.state == state or not control.state:
+            return
+        leg = control.call.leg
+        leg.ask(commands.pause_playback(leg.uuid))
+        control.to(state)
+        self._lately = True
 
 
 class Cut:
@@ -161,8 +183,19 @@ class Cut:
             self._call.clock.alarm(_BREAK_AGAIN, self._break)
 
 
-def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: Callable[[], None]) -> None:
+def play_sound(
+    call: Call,
+    text: str,
+    *,
+    voice: Voice,
+    volume: float,
+    started: Callable[[], None],
+    held: Callable[[], bool] = lambda: False,
+) -> None:
     """Play one sound to its end; ``started`` is called when FreeSWITCH has taken it.
+
+    A sound whose end FreeSWITCH does not tell is given up half a minute late, where its length is known. ``held`` tells
+    whether somebody has held it since it was last asked, so that it takes longer.
 
     Raises ScriptError for what is no sound, FetchError for audio that cannot be had, CommandFailed when FreeSWITCH
     cannot play it, LegGone.
@@ -171,7 +204,10 @@ def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: C
     step, cut, longest = 0, None, _LONGEST_SOUND
     match sound:
         case sounds.Audio(url):
-            application = commands.playback(str(call.services.files.local(url, volume)))
+            path = call.services.files.local(url, volume)
+            application = commands.playback(str(path))
+            seconds = call.services.files.length(path)
+            longest = seconds + _LATE if seconds is not None else _LONGEST_SOUND
         case sounds.Silence(seconds):
             application = commands.silence(round(seconds * 1000))
             longest = seconds + _LATE
@@ -187,7 +223,7 @@ def play_sound(call: Call, text: str, *, voice: Voice, volume: float, started: C
         leg.ask(commands.write_level(leg.uuid, step))
     timer = call.clock.alarm(cut, leg.tell, commands.break_playback(leg.uuid)) if cut is not None else None
     try:
-        response = leg.execute(application, longest, started).response
+        response = leg.execute(application, longest, started, lambda: longest if held() else 0.0).response
     finally:
         if timer is not None:
             timer.kill()

@@ -15,8 +15,10 @@ from tests.benchmarks.rest_load import PROJECT, TOKEN
 
 HERE = "tests.benchmarks"
 WARM_UP = 100
-CALLS = 1500
-RATE = 200.0
+WARM_UP_RATE = 200.0
+# The script accepts calls every 100 ms, so the more come, the more of them it does side by side: a sweep tells more.
+RATES = (100, 200, 300)
+SECONDS = 5
 REACTION_CALLS = 600
 REACTION_RATE = 100.0
 IDLE_CALLS = 2000
@@ -155,11 +157,18 @@ def command(port, http, number, rate):
 
 
 def cpu_per_call(process, port):
-    """Milliseconds of the controller's CPU for each call, after a warm-up."""
-    run(port, WARM_UP, RATE)
-    before = process.ask()["cpu"]
-    run(port, CALLS, RATE)
-    return 1000 * (process.ask()["cpu"] - before) / CALLS
+    """Milliseconds of the controller's CPU for each call, at each of the rates, after a warm-up."""
+    run(port, WARM_UP, WARM_UP_RATE)
+    used = {}
+    for rate in RATES:
+        before = process.ask()["cpu"]
+        run(port, rate * SECONDS, rate)
+        used[rate] = 1000 * (process.ask()["cpu"] - before) / (rate * SECONDS)
+    return used
+
+
+def median(values):
+    return round(sorted(values)[len(values) // 2], 3)
 
 
 def share(before, after, bound):
@@ -179,8 +188,8 @@ def main():
         receiver = Process(f"{HERE}.receiver", core=1)
         hook = receiver.line()
 
-        say(f"controller CPU per call ({ROUNDS} rounds of {CALLS} calls at {RATE:g} a second)")
-        ours, theirs, ratios = [], [], []
+        say(f"controller CPU per call ({ROUNDS} rounds of {SECONDS} seconds at each rate)")
+        ours, theirs = [], []
         for number in range(1, ROUNDS + 1):
             process, port = greenswitch()
             theirs.append(cpu_per_call(process, port))
@@ -188,16 +197,28 @@ def main():
             process, port, http = fsctl(directory, CALL.format(hook=hook), hook)
             ours.append(cpu_per_call(process, port))
             process.stop()
-            ratios.append(ours[-1] / theirs[-1])
-            say(f"  round {number}: greenswitch {theirs[-1]:.2f} ms, fsctl {ours[-1]:.2f} ms, ratio {ratios[-1]:.2f}")
-        figures["cpu_ms_greenswitch"] = round(sorted(theirs)[ROUNDS // 2], 3)
-        figures["cpu_ms_fsctl"] = round(sorted(ours)[ROUNDS // 2], 3)
-        figures["cpu_ratio"] = round(sorted(ratios)[ROUNDS // 2], 3)
-        figures["webhooks_per_call"] = round(receiver.ask() / (ROUNDS * (CALLS + WARM_UP)), 2)
+            for rate in RATES:
+                mine, other = ours[-1][rate], theirs[-1][rate]
+                say(
+                    f"  round {number}, {rate} calls a second: greenswitch {other:.2f} ms, fsctl {mine:.2f} ms,"
+                    f" ratio {mine / other:.2f}"
+                )
+        for rate in RATES:
+            pairs = [(mine[rate], other[rate]) for mine, other in zip(ours, theirs, strict=True)]
+            figures[f"cpu_ms_fsctl_at_{rate}"] = median([mine for mine, _ in pairs])
+            figures[f"cpu_ms_greenswitch_at_{rate}"] = median([other for _, other in pairs])
+            figures[f"cpu_ratio_at_{rate}"] = median([mine / other for mine, other in pairs])
+        figures["webhooks_per_call"] = round(receiver.ask() / (ROUNDS * (SECONDS * sum(RATES) + WARM_UP)), 2)
 
         say(f"from a fact to the next command ({REACTION_CALLS} calls at {REACTION_RATE:g} a second)")
+        process, port = greenswitch()
+        run(port, WARM_UP, WARM_UP_RATE)
+        other = run(port, REACTION_CALLS, REACTION_RATE)
+        process.stop()
+        figures["reaction_ms_p50_greenswitch"] = round(1000 * other["p50"], 3)
+        figures["reaction_ms_p99_greenswitch"] = round(1000 * other["p99"], 3)
         process, port, http = fsctl(directory, CALL.format(hook=hook), hook)
-        run(port, WARM_UP, RATE)
+        run(port, WARM_UP, WARM_UP_RATE)
         before = process.ask()["reactions"]
         seen = run(port, REACTION_CALLS, REACTION_RATE)
         figures["reaction_inside_under_2_ms"] = share(before, process.ask()["reactions"], "0.002")
@@ -214,7 +235,8 @@ def main():
         figures["reaction_ms_p99"] = round(1000 * seen["p99"], 3)
         say(
             f"  on the wire, as the simulated FreeSWITCH sees it: p50 {figures['reaction_ms_p50']:.2f} ms,"
-            f" p99 {figures['reaction_ms_p99']:.2f} ms"
+            f" p99 {figures['reaction_ms_p99']:.2f} ms; greenswitch {figures['reaction_ms_p50_greenswitch']:.2f} and"
+            f" {figures['reaction_ms_p99_greenswitch']:.2f}"
         )
         say(f"  inside fsctl: {100 * figures['reaction_inside_under_2_ms']:.1f} % within 2 ms")
         say(

@@ -52,6 +52,9 @@ class FakeFiles:
             raise self.failing[url]
         return Path("/cache/sound.wav")
 
+    def length(self, path):
+        return self.seconds
+
     def segment(self, path, start=0.0):
         name = path.stem.partition("@")[0] + (f"@{start:g}" if start else "")
         segment = Segment(path.with_name(f"{name}.wav"), max(0.0, self.seconds - start))

@@ -67,7 +67,7 @@ class FakeLeg:
             self.sent.append(Api("uuid_kill", cause))
             self.happen(facts.HungUp(cause))
 
-    def execute(self, application, seconds, accepted=None):
+    def execute(self, application, seconds, accepted=None, longer=None):
         self._check()
         self.sent.append(application)
         response, reply, lasts, then = self._answers.get(application.name, ("FILE PLAYED", "+OK", 0.0, None))
@@ -79,14 +79,18 @@ class FakeLeg:
             accepted()
         if application.name in ("playback", "speak"):
             self._broken, self._breakable_from = False, self.clock.now() + self.begins_after
-        self.clock.run(lambda: self.gone or self._broken, min(lasts, seconds))
+        allowed = seconds
+        self.clock.run(lambda: self.gone or self._broken, min(lasts, allowed))
+        while lasts > allowed and not (self.gone or self._broken) and longer is not None and (more := longer()):
+            self.clock.run(lambda: self.gone or self._broken, min(lasts - allowed, more))
+            allowed += more
         self._breakable_from = None
         self._check()
         if self._broken:
             self._broken = False
             return facts.Completed("op", response)
-        if lasts > seconds:
-            raise CommandFailed(application.name, f"did not end within {seconds:g} s")
+        if lasts > allowed:
+            raise CommandFailed(application.name, f"did not end within {allowed:g} s")
         return facts.Completed("op", response)
 
     def ask(self, api):

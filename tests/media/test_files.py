@@ -107,6 +107,18 @@ def names(cache):
 # -- what comes out --------------------------------------------------------------------------------------------------
 
 
+def test_the_length_of_a_file_is_what_its_header_says(files, origin, sound, tmp_path):
+    whole = files.local(origin.gives("/a.wav", sound(seconds=1.5)))
+    short = tmp_path / "short.wav"  # or one that FreeSWITCH writes still
+    short.write_bytes(whole.read_bytes()[:-100])
+    noise = tmp_path / "noise.wav"
+    noise.write_bytes(b"no sound at all")
+
+    assert files.length(whole) == 1.5
+    for path in (short, noise, tmp_path / "gone.wav", tmp_path / "speech.mp3"):
+        assert files.length(path) is None
+
+
 def test_a_plain_wav_is_played_as_it_came(files, origin, sound, cache, converter):
     data = sound("WAV", "ULAW")
     path = files.local(origin.gives("/hello.wav", data) + "?x=1")

@@ -219,6 +219,59 @@ class TestEvents:
         assert states(call, "play") == ["error"]
 
 
+class TestAnEndThatIsNotTold:
+    """Somebody may throw a sound out of the channel's queue, and FreeSWITCH says nothing."""
+
+    @pytest.mark.parametrize(
+        ("url", "seconds", "given_up_after"),
+        [
+            ("https://a.example/x.wav", 2.0, 32.0),
+            ("https://a.example/written-still.wav", None, 14400.0),
+            ("silence:5", None, 35.0),
+            ("ring:us", None, 36.0),
+            ("say:hello", None, 14400.0),
+        ],
+        ids=["audio", "audio-of-unknown-length", "silence", "ring", "speech"],
+    )
+    def test_a_sound_is_given_up_half_a_minute_late(self, call, url, seconds, given_up_after):
+        call.services.files.seconds = seconds
+        for name in ("playback", "speak"):
+            call.leg.when(name, lasts=1e9)
+        began = call.clock.now()
+
+        run(call, play, url=url)
+
+        assert call.clock.now() - began == given_up_after
+        assert [f"did not end within {given_up_after:g} s" in warning for warning in warnings(call)] == [True]
+        assert states(call, "play") == ["playing", "error"]
+
+    def test_a_sound_that_is_held_lasts_longer(self, call):
+        call.leg.when("playback", lasts=1005.0)
+        call.clock.later(1.0, lambda: held(call, "pause"))
+        call.clock.later(1001.0, lambda: held(call, "resume"))
+
+        run(call, play, url="silence:5")
+
+        assert states(call, "play") == ["playing", "paused", "playing", "finished"]
+        assert warnings(call) == []
+
+    def test_one_that_was_held_is_given_up_as_well(self, call):
+        call.leg.when("playback", lasts=1e9)
+        call.clock.later(1.0, lambda: held(call, "pause"))
+        call.clock.later(2.0, lambda: held(call, "resume"))
+        began = call.clock.now()
+
+        run(call, play, url="silence:5")
+
+        assert call.clock.now() - began == 70.0
+        assert states(call, "play") == ["playing", "paused", "playing", "error"]
+
+
+def held(call, verb):
+    (control,) = call.controls.running("play")
+    control.do(verb)
+
+
 def test_there_is_no_result_variable(call):
     run(call, play, url="silence:1")
 
