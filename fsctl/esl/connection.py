@@ -101,7 +101,7 @@ class EventSocket:
         self.fact_at = 0.0  # when somebody was woken by a reply or a fact; the time to the next command is measured
         traffic.connections += 1
         traffic.live += 1
-        self.sock = _Socket(fileno=sock.detach())
+        self.sock = sock if type(sock) is _Socket else _Socket(fileno=sock.detach())
         self.sock.setblocking(False)
         loop = self._hub.loop
         self._readable = loop.io(self.sock.fileno(), _READ)

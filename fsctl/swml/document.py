@@ -26,10 +26,11 @@ class Where:
     """A place in a document: reads like ``main[3].cond[0].then[1].play.url (line 17)``.
 
     ``section`` is empty for places outside any section; ``path`` holds the keys and indexes from the section
-    (or the top of the document) downward; ``parameter`` is the parameter meant, if one is. Never changed.
+    (or the top of the document) downward; ``parameter`` is the parameter meant, if one is; ``index`` is that of the
+    section's own instruction this place is in or is, or -1. Never changed.
     """
 
-    __slots__ = ("_line", "_source", "_text", "parameter", "path", "section")
+    __slots__ = ("_line", "_source", "_text", "index", "parameter", "path", "section")
 
     def __init__(
         self,
@@ -46,6 +47,8 @@ class Where:
         self._line = line
         self._source = source
         self._text = ""
+        first = path[0] if section and path else -1
+        self.index = first if isinstance(first, int) else -1
 
     @property
     def line(self) -> int | None:
@@ -58,12 +61,6 @@ class Where:
     def document(self) -> str:
         """The name of the document this is a place in; empty where that is not known."""
         return self._source.name if self._source is not None else ""
-
-    @property
-    def index(self) -> int:
-        """The index of the section's own instruction this place is in or is, or -1."""
-        first = self.path[0] if self.section and self.path else -1
-        return first if isinstance(first, int) else -1
 
     def child(self, key: str | int) -> Where:
         """The place ``key`` below this one."""
