@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import gevent
 import structlog
 from gevent import socket
+from gevent.event import Event
 from gevent.monkey import get_original
 from gevent.pool import Group
 from gevent.server import StreamServer
+
+from fsctl import log as logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _Socket: Any = get_original("socket", "SocketType")
 _REFUSALS_AT_ONCE = 256
+_RESTING = 64  # workers: as many calls as end before the next ones come; each holds 20 kB
 # Commands are small and waited for; a FreeSWITCH host that vanishes is noticed after half a minute.
 _SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -70,7 +75,14 @@ class Listener:
         self._take = take
         self._refuse = refuse
         self._max_calls = max_calls
-        self._calls = Group()
+        self.calls = 0  # that run now
+        self._empty = Event()
+        self._empty.set()
+        self._workers = Group()
+        # Workers whose call is over, by what gives them the next one. A new greenlet, for whose stack the kernel has to
+        # find memory, is about a twentieth of what a call costs.
+        self._resting: list[Callable[[Any], Any]] = []
+        self._hub = gevent.get_hub()
         self._refusals = Group()
         self._draining = False
         listens = isinstance(address, socket.socket)  # one that systemd gave us; it has its own backlog
@@ -100,21 +112,42 @@ class Listener:
 
     def wait_empty(self, seconds: float) -> bool:
         """Wait for the calls to end; False when some are left after ``seconds``."""
-        return bool(self._calls.join(timeout=seconds))
+        return bool(self._empty.wait(seconds))
 
     def stop(self) -> None:
         """Stop listening and end what is left."""
         self._server.close()
-        self._calls.kill(timeout=5)
+        self._workers.kill(timeout=5)
+        self._resting.clear()
         self._refusals.kill(timeout=1)
 
     def _accept(self, sock: Any, _address: object) -> None:
         # In the event loop: whatever is done with it has a greenlet of its own.
-        reason = "draining" if self._draining else "capacity" if len(self._calls) >= self._max_calls else ""
+        reason = "draining" if self._draining else "capacity" if self.calls >= self._max_calls else ""
         if not reason:
-            self._calls.spawn(self._take, sock)
+            self.calls += 1
+            self._empty.clear()
+            if self._resting:
+                self._hub.loop.run_callback(self._resting.pop(), sock)
+            else:
+                self._workers.spawn(self._work, sock)
         elif len(self._refusals) >= _REFUSALS_AT_ONCE:
             log.error("refusals_overflow", at_once=_REFUSALS_AT_ONCE)
             sock.close()
         else:
             self._refusals.spawn(self._refuse, sock, reason)
+
+    def _work(self, sock: Any) -> None:
+        """Run one call after the other."""
+        while True:
+            try:
+                self._take(sock)
+            finally:
+                self.calls -= 1
+                if not self.calls:
+                    self._empty.set()
+            if len(self._resting) >= _RESTING:
+                return
+            logs.unbound()  # what the log knew of the last call
+            self._resting.append(gevent.getcurrent().switch)
+            sock = self._hub.switch()

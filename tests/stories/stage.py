@@ -251,7 +251,7 @@ class Stage:
 def left_behind(stage):
     """Fail when a call that is over has left a greenlet, a connection, a place or a running control."""
     server = stage.server
-    assert wait_for(lambda: not len(server.listener._calls), "the calls' greenlets to end")
+    assert wait_for(lambda: not server.listener.calls, "the calls to end")
     assert wait_for(lambda: not len(server.listener._refusals), "the refusals' greenlets to end")
     assert server._live()["calls"] == 0
     running = [one for one in gc.get_objects() if isinstance(one, greenlet.greenlet) and one.gr_frame is not None]

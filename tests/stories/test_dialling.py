@@ -194,7 +194,7 @@ def test_a_party_that_hangs_up_before_the_call_is_handed_over_has_had_one_call(h
 
     story = over(stage.dialled(swml=TALK, status_url="@web/hook", status_events=ALL))
 
-    wait_for(lambda: not len(stage.server.listener._calls), "its session to end")
+    wait_for(lambda: not stage.server.listener.calls, "its session to end")
     assert story.states == ["queued", "initiated", "created", "ringing", "answered", "ended"]
     assert (story.ended.end_reason, story.ended.end_source) == ("hangup", "outbound")
     assert stage.server.calls.get(story.call.uuid) is None
