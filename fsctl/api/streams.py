@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
-from uuid import uuid4
 
 import structlog
 
@@ -25,6 +24,7 @@ from fsctl.api.body import read_form_or_json
 from fsctl.api.openapi import FORM, JSON, gives, refusals, takes
 from fsctl.call.live import RequestInvalid, read
 from fsctl.errors import ApiError, CommandFailed, FetchError, LegGone, ScriptError
+from fsctl.identity import new_id
 from fsctl.log import bind
 from fsctl.methods.stream import BearerToken, SocketUrl, Streaming, begin, named
 from fsctl.swml.parameters import INVALID_VALUE, Shape, Text, Url, parameter
@@ -209,7 +209,7 @@ class StartStream:
         resp.media = self._start(call, wish, parameters)
 
     def _start(self, call: Call, wish: Start, parameters: Mapping[str, str]) -> dict[str, Any]:
-        sid = str(uuid4())
+        sid = new_id()
         name = wish.name or sid
         if named(call, name) is not None or call.controls.find("stream", name) is not None:
             raise _refusal(422, INVALID_ARGUMENT, f"`Name`: a stream called {name!r} runs on this call already.")

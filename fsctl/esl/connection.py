@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fsctl.freeswitch.commands import Api, Command
     from fsctl.tally import Traffic
 
-__all__ = ["Connection", "EventSocket", "within"]
+__all__ = ["Connection", "EventSocket", "Socket", "within"]
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ _READ, _WRITE = 1, 2
 _VITAL = frozenset({"filter", "events"})
 
 # The interpreter's own, without what `socket.socket` adds: reading and writing is all there is to do.
-_Socket: Any = get_original("socket", "SocketType")
+Socket: Any = get_original("socket", "SocketType")
 
 
 def _nobody(*_: object) -> None:
@@ -101,7 +101,7 @@ class EventSocket:
         self.fact_at = 0.0  # when somebody was woken by a reply or a fact; the time to the next command is measured
         traffic.connections += 1
         traffic.live += 1
-        self.sock = sock if type(sock) is _Socket else _Socket(fileno=sock.detach())
+        self.sock = sock if type(sock) is Socket else Socket(fileno=sock.detach())
         self.sock.setblocking(False)
         loop = self._hub.loop
         self._readable = loop.io(self.sock.fileno(), _READ)

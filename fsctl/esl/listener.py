@@ -13,11 +13,11 @@ import gevent
 import structlog
 from gevent import socket
 from gevent.event import Event
-from gevent.monkey import get_original
 from gevent.pool import Group
 from gevent.server import StreamServer
 
 from fsctl import log as logs
+from fsctl.esl.connection import Socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,6 @@ __all__ = ["Listener"]
 
 log = structlog.get_logger(__name__)
 
-_Socket: Any = get_original("socket", "SocketType")
 _REFUSALS_AT_ONCE = 256
 _RESTING = 64  # workers: as many calls as end before the next ones come; each holds 20 kB
 # Commands are small and waited for; a FreeSWITCH host that vanishes is noticed after half a minute.
@@ -53,7 +52,7 @@ class _Server(StreamServer):  # type: ignore[misc]  # gevent carries no types
             descriptor, address = self.socket._accept()  # noqa: SLF001 - as StreamServer does
         except BlockingIOError:
             return None
-        return _Socket(fileno=descriptor), address
+        return Socket(fileno=descriptor), address
 
     def do_handle(self, sock: Any, address: object) -> None:
         """Hand it over; this runs in the event loop."""
