@@ -36,9 +36,8 @@ __all__ = ["Connection", "EventSocket", "Socket", "within"]
 
 log = structlog.get_logger(__name__)
 
-# One for all connections: what arrives is copied out before anybody else can read.
+# One for all connections: what arrives is dealt with before anybody else can read.
 _ARRIVED = bytearray(65536)
-_VIEW = memoryview(_ARRIVED)
 _MOST_UNSENT = 4 << 20  # FreeSWITCH reads commands at once; one that does not is not going to
 _READ, _WRITE = 1, 2
 # Refused, we would hear of other calls as if they were this one, or of nothing.
@@ -68,7 +67,8 @@ def within(seconds: float | None, waiter: Waiter) -> Any:
 class EventSocket:
     """What both connections have in common. Goes before greenswitch's class; takes the socket over.
 
-    ``on_event`` gets the raw body of every JSON event, ``on_linger`` is called when FreeSWITCH says that the channel is
+    ``on_event`` gets every JSON event, as bytes and where in them it begins and ends; it must not keep them.
+    ``on_linger`` is called when FreeSWITCH says that the channel is
     gone and the socket stays for a while, ``on_end`` once when the socket is finished; all run in the event loop. A
     reply that takes more than ``timeout`` seconds leaves the order of replies unknown, so that ends the connection too.
     """
@@ -79,7 +79,7 @@ class EventSocket:
         self,
         sock: socket.socket,
         *,
-        on_event: Callable[[bytes], None],
+        on_event: Callable[[bytes | bytearray, int, int], None],
         on_linger: Callable[[], None],
         on_end: Callable[[], None],
         timeout: float,
@@ -231,10 +231,10 @@ class EventSocket:
             return
         protocol = self._protocol
         try:
-            for message in protocol.receive(bytes(_VIEW[:size])):
+            for message in protocol.receive(_ARRIVED, size):
                 kind = message.kind
                 if kind == "event":
-                    self._on_event(message.body)
+                    self._on_event(message.data, message.start, message.end)
                 elif kind in ("reply", "api"):
                     if self._replies:
                         self._replied(message)

@@ -345,8 +345,8 @@ class EslLeg:
         """A new waiter (see ``fsctl.call.leg``)."""
         return _Waiter(self)
 
-    def _event(self, event: bytes) -> None:
-        fact = facts.read(event)
+    def _event(self, data: bytes | bytearray, start: int, end: int) -> None:
+        fact = facts.read(data, start, end)
         if fact is None:
             return
         self._connection.fact_at = monotonic()

@@ -213,8 +213,8 @@ class SwitchLink:
 
     # -- up ------------------------------------------------------------------------------------------------------
 
-    def _event(self, event: bytes) -> None:
-        fact = facts.read(event)
+    def _event(self, data: bytes | bytearray, start: int, end: int) -> None:
+        fact = facts.read(data, start, end)
         if isinstance(fact, facts.Heartbeat):
             if self._connection is not None:
                 self._connection.alive()
@@ -223,7 +223,7 @@ class SwitchLink:
             if done is not None:
                 done.switch(fact.output)
         elif fact is not None:
-            uuid = facts.channel_of(event)
+            uuid = facts.channel_of(data, start, end)
             reactions = self._watched.get(uuid, ())
             for reaction in list(reactions):
                 try:
@@ -359,7 +359,7 @@ class _Inbound(EventSocket, InboundESL):  # type: ignore[misc]  # greenswitch ca
         sock: socket.socket,
         where: str,
         *,
-        on_event: Callable[[bytes], None],
+        on_event: Callable[[bytes | bytearray, int, int], None],
         on_lost: Callable[[_Inbound], None],
         timeout: float,
         silence: float,

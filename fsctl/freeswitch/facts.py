@@ -219,72 +219,75 @@ Fact: TypeAlias = (
 )
 
 
-_Place: TypeAlias = "tuple[Callable[[bytes, bytes], int], bytes]"  # how a header is looked for, and its key
+_Bytes: TypeAlias = "bytes | bytearray"
+_Place: TypeAlias = tuple[bool, bytes]  # whether a header stands near the end of an event, and its key
 
 
 def _early(name: str) -> _Place:
     """A header that stands near the beginning of an event."""
-    return bytes.find, f'"{name}":"'.encode()
+    return False, f'"{name}":"'.encode()
 
 
 def _late(name: str) -> _Place:
     """A header that stands near the end."""
-    return bytes.rfind, f'"{name}":"'.encode()
+    return True, f'"{name}":"'.encode()
 
 
-def value_of(event: bytes, key: bytes) -> str:
-    """The text of header ``key`` (as ``b'"Name":"'``) in a JSON event; empty when the event has no such header."""
-    return _texts(event, ((bytes.find, key),))[0]
+def value_of(data: _Bytes, key: bytes, start: int = 0, end: int | None = None) -> str:
+    """The text of header ``key`` (as ``b'"Name":"'``) of the JSON event ``data[start:end]``; empty when it has none."""
+    return _texts(data, start, len(data) if end is None else end, ((False, key),))[0]
 
 
-def _texts(event: bytes, places: tuple[_Place, ...]) -> list[str]:
-    """The texts of several headers, each empty when the event has no such header."""
+def _texts(data: _Bytes, begin: int, over: int, places: tuple[_Place, ...]) -> list[str]:
+    """The texts of several headers of the event there, each empty when it has no such header."""
     texts = []
-    for find, key in places:
+    for late, key in places:
         text = ""
-        start = find(event, key)
+        start = data.rfind(key, begin, over) if late else data.find(key, begin, over)
         if start >= 0:
             start += len(key)
-            end = event.find(b'"', start)
-            raw = event[start:end]
-            text = _escaped(event, start) if end < 0 or b"\\" in raw else str(raw, "utf-8", "replace")
+            end = data.find(b'"', start, over)
+            raw = data[start:end]
+            text = _escaped(data, start, over) if end < 0 or b"\\" in raw else str(raw, "utf-8", "replace")
         texts.append(text)
     return texts
 
 
-def _escaped(event: bytes, start: int) -> str:
+def _escaped(data: _Bytes, start: int, over: int) -> str:
     """The JSON string that begins there, behind its quote, whatever it holds; empty when it does not end."""
-    end = event.find(b'"', start)
-    while end > 0 and event[end - 1] == 0x5C:  # a backslash: escaped, unless it is itself escaped
+    end = data.find(b'"', start, over)
+    while end > 0 and data[end - 1] == 0x5C:  # a backslash: escaped, unless it is itself escaped
         backslashes = end - 1
-        while event[backslashes] == 0x5C:
+        while data[backslashes] == 0x5C:
             backslashes -= 1
         if (end - 1 - backslashes) % 2 == 0:
             break
-        end = event.find(b'"', end + 1)
+        end = data.find(b'"', end + 1, over)
     if end < 0:
         return ""
     try:
-        return str(json.loads(b'"' + event[start:end] + b'"', strict=False))
+        return str(json.loads(b'"' + data[start:end] + b'"', strict=False))
     except ValueError:
         return ""
 
 
-def read(event: bytes) -> Fact | None:
-    """The fact in a JSON event, or None for one nobody needs."""
-    (name,) = _texts(event, _NAME)
+def read(data: _Bytes, start: int = 0, end: int | None = None) -> Fact | None:
+    """The fact in the JSON event ``data[start:end]``, or None for one nobody needs."""
+    if end is None:
+        end = len(data)
+    (name,) = _texts(data, start, end, _NAME)
     if name == "CUSTOM":
-        (name,) = _texts(event, _SUBCLASS)
+        (name,) = _texts(data, start, end, _SUBCLASS)
     reader = _READERS.get(name)
     if reader is None:
         return None
     make, places = reader
-    return make(*_texts(event, places))
+    return make(*_texts(data, start, end, places))
 
 
-def channel_of(event: bytes) -> str:
-    """The UUID of the channel a JSON event is about; empty when it is about none."""
-    return value_of(event, b'"Unique-ID":"')
+def channel_of(data: _Bytes, start: int = 0, end: int | None = None) -> str:
+    """The UUID of the channel that the JSON event ``data[start:end]`` is about; empty when it is about none."""
+    return value_of(data, b'"Unique-ID":"', start, end)
 
 
 def _ended(cause: str, disposition: str, mos: str, answered: str) -> Ended:

@@ -153,6 +153,18 @@ def test_no_bytes_break_the_reader(data):
     facts.read(b'{"Event-Name":"CUSTOM","Event-Subclass":"mod_audio_stream::error","_body":"' + data)
 
 
+@given(st.binary(max_size=200), st.booleans())
+def test_an_event_is_read_where_it_lies_and_no_further(data, whole):
+    """What FreeSWITCH sent before and behind it is another's."""
+    event = b'{"Event-Name":"CHANNEL_EXECUTE_COMPLETE","Application-UUID":"' + data + (b'"}' if whole else b"")
+    other = b'","Event-Name":"DTMF","Application-UUID":"other","Application-Response":"other"}'
+    arrived = bytearray(other + event + other)
+    place = len(other), len(other) + len(event)
+
+    assert facts.read(arrived, *place) == facts.read(event)
+    assert facts.channel_of(arrived, *place) == facts.channel_of(event)
+
+
 def test_recorded_events_are_read_as_a_json_parser_reads_them():
     """The quick look and a full parse agree on every event a real FreeSWITCH sent."""
     seen = set()
