@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv compat-clients demo style types tests check bench bench-live live clean
+.PHONY: help venv compat-clients demo style types tests check bench bench-instructions bench-live live clean
 
 help: ## list what there is to make
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 venv: $(INSTALLED) ## make .venv with fsctl and what its tests need
 
@@ -45,6 +45,9 @@ check: style types tests ## all of the above; what CI runs
 
 bench: $(INSTALLED) ## measure: CPU and latency per call, webhooks, memory
 	$(BIN)/python -m tests.benchmarks
+
+bench-instructions: $(INSTALLED) ## count the instructions a call costs, which no busy machine changes (valgrind)
+	$(BIN)/python -m tests.benchmarks.instructions
 
 bench-live: $(INSTALLED) ## measure calls over SIP through a real FreeSWITCH on this host
 	$(BIN)/python -m tests.benchmarks.live

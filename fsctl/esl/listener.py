@@ -46,13 +46,18 @@ class _Server(StreamServer):  # type: ignore[misc]  # gevent carries no types
 
     max_accept = 1
 
+    def init_socket(self) -> None:
+        """Begin to listen."""
+        super().init_socket()
+        self._kind = self.socket.family, self.socket.type, self.socket.proto  # each socket would ask the kernel for it
+
     def do_read(self) -> tuple[Any, object] | None:
         """Take a connection, if there is one."""
         try:
             descriptor, address = self.socket._accept()  # noqa: SLF001 - as StreamServer does
         except BlockingIOError:
             return None
-        return Socket(fileno=descriptor), address
+        return Socket(*self._kind, descriptor), address
 
     def do_handle(self, sock: Any, address: object) -> None:
         """Hand it over; this runs in the event loop."""

@@ -17,7 +17,7 @@ from fsctl.errors import ProtocolError
 from fsctl.value import value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "CUSTOM_EVENTS",
@@ -366,20 +366,23 @@ _READERS: dict[str, tuple[Callable[..., Fact | None], tuple[_Place, ...]]] = {
 # -- the answer to `connect` -------------------------------------------------------------------------------------
 
 
-_SIP_DATA = (
-    "sip_req_user",
-    "sip_req_host",
-    "sip_req_uri",
-    "sip_from_user",
-    "sip_from_host",
-    "sip_from_uri",
-    "sip_to_user",
-    "sip_to_host",
-    "sip_to_uri",
-    "sip_contact_user",
-    "sip_contact_host",
-    "sip_contact_uri",
-    "sip_contact_port",
+_SIP_DATA = tuple(
+    f"sip_{name}"
+    for name in (
+        "req_user",
+        "req_host",
+        "req_uri",
+        "from_user",
+        "from_host",
+        "from_uri",
+        "to_user",
+        "to_host",
+        "to_uri",
+        "contact_user",
+        "contact_host",
+        "contact_uri",
+        "contact_port",
+    )
 )
 _SETTINGS = ("playback_terminators", "send_silence_when_idle")
 _VARIABLES = {
@@ -390,21 +393,35 @@ _VARIABLES = {
         "sip_via_protocol",
         "sip_gateway_name",
         "sip_gateway",
+        "sip_hangup_disposition",
         "sofia_profile_name",
         "swml_url",
         "swml_call_type",
         "app_disable_expand_variables",
-        "sip_hangup_disposition",
         "rtp_audio_in_mos",
     )
 }
 _CUSTOM_HEADER = "variable_sip_h_"
-_OFFER_HEADERS = (
-    "\nCall-Direction: ",
-    "\nAnswer-State: ",
-    "\nFreeSWITCH-Switchname: ",
-    "\nCaller-Caller-ID-Number: ",
-    "\nCaller-Destination-Number: ",
+_HEADERS = (
+    "Unique-ID",
+    "Call-Direction",
+    "Answer-State",
+    "FreeSWITCH-Switchname",
+    "FreeSWITCH-Hostname",
+    "Caller-Caller-ID-Number",
+    "Caller-Orig-Caller-ID-Number",
+    "Caller-Destination-Number",
+    "Caller-Channel-Answered-Time",
+    "Hangup-Cause",
+    "Control",
+)
+# Of 160 headers the 30 that matter are found in one go; the others cost no memory.
+_WANTED = re.compile(
+    r"\n(variable_(?:sip_(?:{}|h_[^\n:]*)|{})|{}): ([^\n]*)".format(
+        "|".join(name[4:] for name in _VARIABLES if name.startswith("sip_")),
+        "|".join(name for name in _VARIABLES if not name.startswith("sip_")),
+        "|".join(_HEADERS),
+    )
 )
 
 
@@ -440,38 +457,34 @@ class Offered:
 
 
 def offered(block: bytes) -> Offered:
-    """Read the answer to ``connect``: URL-encoded values, decoded one by one after the lines were split.
+    """Read the answer to ``connect``: of its URL-encoded values those that matter.
 
     Of two headers of one name the first counts: what follows cannot replace it.
     Raises ProtocolError when it is not one, or names no usable channel.
     """
-    uuid, text = _channel_data(block)
-    # Of the 80 headers before the variables a handful matters, each soon found; of the variables half do.
-    direction, state, node, caller_number, destination_number = _headers(text, _OFFER_HEADERS)
-    direction = "outbound" if direction == "outbound" else "inbound"
+    found = _channel_data(block)
+    told = found.get
+    direction = "outbound" if told("Call-Direction") == "outbound" else "inbound"
+    caller_number = told("Caller-Caller-ID-Number", "")
     if direction == "outbound":  # once a leg that it dialled is up, FreeSWITCH makes the callee the caller
-        caller_number = _headers(text, ("\nCaller-Orig-Caller-ID-Number: ",))[0] or caller_number
-    start = text.find("\nvariable_")
-    lines = text[start + 1 :].split("\n") if start >= 0 else []
-    encoded = {}
-    for line in reversed(lines):
-        name, _, value = line.partition(": ")
-        encoded[name] = value
-    variables = {}
-    for name, key in _VARIABLES.items():
-        value = encoded.get(key, "")
-        variables[name] = _decoded(value) if "%" in value else value
+        caller_number = told("Caller-Orig-Caller-ID-Number") or caller_number
+    variables = {name: told(key, "") for name, key in _VARIABLES.items()}
+    state = told("Answer-State", "")
     ended = None
     if state == "hangup":
-        cause, answered = _headers(text, ("\nHangup-Cause: ", "\nCaller-Channel-Answered-Time: "))
-        ended = _ended(cause, variables["sip_hangup_disposition"], variables["rtp_audio_in_mos"], answered)
+        ended = _ended(
+            told("Hangup-Cause", ""),
+            variables["sip_hangup_disposition"],
+            variables["rtp_audio_in_mos"],
+            told("Caller-Channel-Answered-Time", ""),
+        )
     return Offered(
-        uuid=uuid,
-        node=node or _headers(text, ("\nFreeSWITCH-Hostname: ",))[0],
+        uuid=found["Unique-ID"],
+        node=told("FreeSWITCH-Switchname") or told("FreeSWITCH-Hostname", ""),
         direction=direction,
         answer_state=state,
         caller_number=caller_number,
-        destination_number=destination_number,
+        destination_number=told("Caller-Destination-Number", ""),
         from_uri=variables["sip_from_uri"],
         to_uri=variables["sip_to_uri"],
         transport=variables["sip_via_protocol"],
@@ -480,9 +493,9 @@ def offered(block: bytes) -> Offered:
         swml_url=variables["swml_url"],
         call_type=variables["swml_call_type"],
         expands=variables["app_disable_expand_variables"] != "true",
-        full_control=(encoded.get("Control") or _headers(text, ("\nControl: ",))[0]) != "single-channel",
+        full_control=told("Control") != "single-channel",
         settings={name: variables[name] for name in _SETTINGS},
-        headers=_custom_headers(lines) if text.find(_CUSTOM_HEADER, start) >= 0 else (),
+        headers=_custom_headers(found),
         sip_data={name: value for name in _SIP_DATA if (value := variables[name])},
         ended=ended,
     )
@@ -490,42 +503,28 @@ def offered(block: bytes) -> Offered:
 
 def answer_state(block: bytes) -> str:
     """Of the answer to ``connect``, only the channel's state (see ``Offered``). Raises as ``offered``."""
-    _, text = _channel_data(block)
-    return _headers(text, ("\nAnswer-State: ",))[0]
+    return _channel_data(block).get("Answer-State", "")
 
 
-def _channel_data(block: bytes) -> tuple[str, str]:
-    """The channel's UUID, and all headers as text, a newline before each. ProtocolError when no channel is named."""
+def _channel_data(block: bytes) -> dict[str, str]:
+    """The headers that matter, in their order. ProtocolError when no channel is named."""
     if not block.isascii():  # FreeSWITCH encodes what is not; whatever comes, values are decoded in one place
         block = _BEYOND_ASCII.sub(lambda found: b"%%%02X" % ord(found[0]), block)
-    text = "\n" + block.decode("ascii")
-    kind, uuid = _headers(text, ("\nEvent-Name: ", "\nUnique-ID: "))
-    if kind != "CHANNEL_DATA" or not uuid.replace("-", "").isalnum():
-        raise ProtocolError("the answer to `connect` names no channel")
-    return uuid, text
-
-
-def _headers(text: str, keys: tuple[str, ...]) -> list[str]:
-    r"""The value of the first header of each key (as ``"\nName: "``); empty when there is none."""
-    values = []
-    for key in keys:
-        value = ""
-        start = text.find(key)
-        if start >= 0:
-            start += len(key)
-            end = text.find("\n", start)
-            value = text[start:end] if end >= 0 else text[start:]
-        values.append(_decoded(value) if "%" in value else value)
-    return values
-
-
-def _custom_headers(lines: Iterable[str]) -> tuple[Mapping[str, str], ...]:
+    text = str(block, "ascii")
     found: dict[str, str] = {}
-    for line in lines:
-        if line.startswith(_CUSTOM_HEADER):
-            name, _, value = line[len(_CUSTOM_HEADER) :].partition(": ")
-            found.setdefault(name, value)
-    return tuple([{"name": _decoded(name), "value": _decoded(value)} for name, value in found.items()])
+    if text.startswith("Event-Name: CHANNEL_DATA\n"):
+        for name, value in _WANTED.findall(text):
+            if name not in found:
+                found[name] = _decoded(value) if "%" in value else value
+    if not found.get("Unique-ID", "").replace("-", "").isalnum():
+        raise ProtocolError("the answer to `connect` names no channel")
+    return found
+
+
+def _custom_headers(found: Mapping[str, str]) -> tuple[Mapping[str, str], ...]:
+    """The caller's own SIP headers."""
+    named = [name for name in found if name.startswith(_CUSTOM_HEADER)]
+    return tuple([{"name": _decoded(name[len(_CUSTOM_HEADER) :]), "value": found[name]} for name in named])
 
 
 _BEYOND_ASCII = re.compile(rb"[^\x00-\x7f]")

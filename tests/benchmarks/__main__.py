@@ -49,12 +49,12 @@ sections:
 
 
 class Process:
-    """One of the benchmark's processes, spoken to line by line."""
+    """One of the benchmark's processes, spoken to line by line. ``under`` is a command that runs it."""
 
-    def __init__(self, *arguments, core=None):
+    def __init__(self, *arguments, core=None, under=()):
         preexec = (lambda: os.sched_setaffinity(0, {core})) if core is not None and os.cpu_count() > 1 else None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *map(str, arguments)],
+            [*under, sys.executable, "-m", *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -69,7 +69,7 @@ class Process:
         """The next line it prints, as JSON where it is."""
         text = self._process.stdout.readline().strip()
         if not text:
-            raise RuntimeError(f"{self._process.args[2]} ended with {self._process.wait()}")
+            raise RuntimeError(f"{' '.join(self._process.args)} ended with {self._process.wait()}")
         try:
             return json.loads(text)
         except ValueError:
@@ -81,15 +81,15 @@ class Process:
         self._process.stdin.flush()
         return self.line()
 
-    def stop(self):
+    def stop(self, seconds=15):
         self._process.stdin.close()
         try:
-            self._process.wait(timeout=15)
+            self._process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
 
 
-def fsctl(directory, document, hook):
+def fsctl(directory, document, hook, under=()):
     """fsctl in service with that document; its process and the ports of its event socket and of its HTTP side."""
     (directory / "main.yaml").write_text(document, encoding="utf-8")
     config = {
@@ -111,15 +111,15 @@ def fsctl(directory, document, hook):
     }
     path = directory / "fsctl.yaml"
     path.write_text(json.dumps(config), encoding="utf-8")
-    process = Process(f"{HERE}.fsctl_process", path, core=0)
+    process = Process(f"{HERE}.fsctl_process", path, core=0, under=under)
     where = process.line()
     return process, where["address"][1], where["http"][1]
 
 
-def greenswitch():
+def greenswitch(under=()):
     """The bare script; its process and port."""
     port = free_port()
-    process = Process(f"{HERE}.greenswitch_script", port, "silence_stream://200", core=0)
+    process = Process(f"{HERE}.greenswitch_script", port, "silence_stream://200", core=0, under=under)
     process.line()
     return process, port
 
