@@ -101,7 +101,7 @@ def link(switch):
     up = Queue()
     made = SwitchLink(where, os.environ.get("FSCTL_LIVE_PASSWORD", "ClueCon"), on_up=up.put)
     made.sent = []
-    event, made._event = made._event, lambda raw: (made.sent.append(raw), event(raw))
+    event, made._event = made._event, lambda data, *place: (made.sent.append(data[slice(*place)]), event(data, *place))
     made.start()
     assert up.get(timeout=5) is False
     yield made
