@@ -71,7 +71,7 @@ class Passed:
     """Sockets as systemd hands them over: descriptors in a row, and the variables that describe them."""
 
     def __init__(self, *sockets, names):
-        self.first = max(s.fileno() for s in sockets) + 50 if sockets else 50
+        self.first = max(map(int, os.listdir("/proc/self/fd"))) + 1  # a lower one could be somebody's
         for offset, source in enumerate(sockets):
             os.dup2(source.fileno(), self.first + offset, inheritable=True)
         self.environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": names}

@@ -187,7 +187,9 @@ def _name(where: Where) -> str:
 
 
 def _type_name(value: Any) -> str:
-    names = {str: "text", bool: "true or false", int: "a number", float: "a number", dict: "an object", list: "a list"}
+    if isinstance(value, float):  # a number, perhaps where a whole one is wanted
+        return to_text(value)
+    names = {str: "text", bool: "true or false", int: "a number", dict: "an object", list: "a list"}
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
