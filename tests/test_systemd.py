@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from pathlib import Path
 
 import pytest
 from gevent import socket
@@ -71,7 +72,8 @@ class Passed:
     """Sockets as systemd hands them over: descriptors in a row, and the variables that describe them."""
 
     def __init__(self, *sockets, names):
-        self.first = max(map(int, os.listdir("/proc/self/fd"))) + 1  # a lower one could be somebody's
+        # Behind all there are: a lower one could be somebody's.
+        self.first = 1 + max(int(each.name) for each in Path("/proc/self/fd").iterdir())
         for offset, source in enumerate(sockets):
             os.dup2(source.fileno(), self.first + offset, inheritable=True)
         self.environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": names}

@@ -148,4 +148,7 @@ def write(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    try:
+        main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    except (ConnectionResetError, BrokenPipeError):  # the other end closed, and had not read all we said
+        sys.exit(0)

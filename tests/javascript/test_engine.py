@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fsctl.errors import ExpressionError
-from fsctl.javascript import Engine
+from fsctl.javascript import Engine, child
+from fsctl.javascript.engine import _quickjs_directory
 
 MEMORY = 16 * 1024 * 1024
 
@@ -448,6 +451,23 @@ def test_a_child_does_not_outlive_its_parent(source):
     finally:
         if alive(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["idle", "with an answer under way"])
+def test_a_child_whose_parent_leaves_without_listening_has_nothing_to_say(asked):
+    """What it prints would be in the service's log whenever that stops."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-I", "-S", child.__file__, _quickjs_directory(), str(2**24), "1"]
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        theirs.close()
+        if asked:
+            assert ours.recv(1) == child.STARTED
+            names, source = b"[]", b"'x'.repeat(100)"
+            ours.sendall(child.REQUEST.pack(len(names), len(source)) + names + source)
+        assert select.select([ours], [], [], 10)[0]  # it has said something
+        ours.close()
+        assert process.wait(10) == 0
+        assert process.stderr.read() == b""
 
 
 def test_the_child_inherits_nothing(monkeypatch):
