@@ -234,7 +234,7 @@ def main():
         figures["reaction_ms_p50"] = round(1000 * seen["p50"], 3)
         figures["reaction_ms_p99"] = round(1000 * seen["p99"], 3)
         say(
-            f"  on the wire, as the simulated FreeSWITCH sees it: p50 {figures['reaction_ms_p50']:.2f} ms,"
+            f"  on the wire, until the command has arrived: p50 {figures['reaction_ms_p50']:.2f} ms,"
             f" p99 {figures['reaction_ms_p99']:.2f} ms; greenswitch {figures['reaction_ms_p50_greenswitch']:.2f} and"
             f" {figures['reaction_ms_p99_greenswitch']:.2f}"
         )
