@@ -68,9 +68,9 @@ class EventSocket:
     """What both connections have in common. Goes before greenswitch's class; takes the socket over.
 
     ``on_event`` gets every JSON event, as bytes and where in them it begins and ends; it must not keep them.
-    ``on_linger`` is called when FreeSWITCH says that the channel is
-    gone and the socket stays for a while, ``on_end`` once when the socket is finished; all run in the event loop. A
-    reply that takes more than ``timeout`` seconds leaves the order of replies unknown, so that ends the connection too.
+    ``on_linger`` is called when FreeSWITCH says that the channel is gone and the socket stays for a while, ``on_end``
+    once when the socket is finished; all run in the event loop. A reply that takes more than ``timeout`` seconds leaves
+    the order of replies unknown, so that ends the connection too.
     """
 
     _reacts = False  # whether commands are reactions, whose time is measured

@@ -366,23 +366,20 @@ _READERS: dict[str, tuple[Callable[..., Fact | None], tuple[_Place, ...]]] = {
 # -- the answer to `connect` -------------------------------------------------------------------------------------
 
 
-_SIP_DATA = tuple(
-    f"sip_{name}"
-    for name in (
-        "req_user",
-        "req_host",
-        "req_uri",
-        "from_user",
-        "from_host",
-        "from_uri",
-        "to_user",
-        "to_host",
-        "to_uri",
-        "contact_user",
-        "contact_host",
-        "contact_uri",
-        "contact_port",
-    )
+_SIP_DATA = (
+    "sip_req_user",
+    "sip_req_host",
+    "sip_req_uri",
+    "sip_from_user",
+    "sip_from_host",
+    "sip_from_uri",
+    "sip_to_user",
+    "sip_to_host",
+    "sip_to_uri",
+    "sip_contact_user",
+    "sip_contact_host",
+    "sip_contact_uri",
+    "sip_contact_port",
 )
 _SETTINGS = ("playback_terminators", "send_silence_when_idle")
 _VARIABLES = {
@@ -418,7 +415,7 @@ _HEADERS = (
 # Of 160 headers the 30 that matter are found in one go; the others cost no memory.
 _WANTED = re.compile(
     r"\n(variable_(?:sip_(?:{}|h_[^\n:]*)|{})|{}): ([^\n]*)".format(
-        "|".join(name[4:] for name in _VARIABLES if name.startswith("sip_")),
+        "|".join(name.removeprefix("sip_") for name in _VARIABLES if name.startswith("sip_")),
         "|".join(name for name in _VARIABLES if not name.startswith("sip_")),
         "|".join(_HEADERS),
     )

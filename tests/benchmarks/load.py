@@ -24,7 +24,8 @@ from fsctl.simulator import Caller, Switch, sockets  # noqa: E402
 from fsctl.simulator.connectors import Scripted  # noqa: E402
 
 LONGEST_CALL = 60.0
-FACTS = (b"Content-Type: api/response", b'"CHANNEL_EXECUTE_COMPLETE"', b'"RECORD_STOP"')
+# In JSON or not: the greenswitch script has its events as plain text.
+FACTS = (b"Content-Type: api/response", b"CHANNEL_EXECUTE_COMPLETE", b"RECORD_STOP")
 # What the extension we ship sets before it hands the call over.
 DIALPLAN = {"socket_resume": "true", "playback_terminators": "none", "send_silence_when_idle": "-1"}
 SO_TIMESTAMPNS = 35  # Linux's; Python has no name for it
